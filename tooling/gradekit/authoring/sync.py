@@ -1,0 +1,196 @@
+"""Keep the two halves of a lab the same: the text that people review and the notebook that nbgrader reads.
+
+Both halves have one canonical text, jupytext's percent format of them. The notebook's metadata remembers the digest of
+that text at the last sync, so which side changed is read off the two files themselves: no clock, no third file.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import jupytext
+import nbformat
+
+from gradekit.course import Course, CourseError, read_notebook
+
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+class Change(StrEnum):
+    """What a pair needs."""
+
+    NONE = "in sync"
+    TO_NOTEBOOK = "text changed: notebook written"
+    TO_TEXT = "notebook changed: text written"
+    TIDY = "same content: outputs, ids and spacing tidied"
+    CONFLICT = "both sides changed"
+    BROKEN = "cannot be read"
+
+
+class Keep(StrEnum):
+    """The side that wins when both changed."""
+
+    TEXT = "text"
+    NOTEBOOK = "notebook"
+
+
+@dataclass(frozen=True)
+class Synced:
+    """The state of one pair; ``detail`` says what to do about a conflict or a broken file."""
+
+    text: Path
+    notebook: Path
+    change: Change
+    detail: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.change in (Change.CONFLICT, Change.BROKEN)
+
+
+def cell_ids(notebook: nbformat.NotebookNode) -> list[str]:
+    """An id per cell: its grade id, or its place after the last cell that has one. Never chance, so a sync is stable."""
+    ids, anchor, offset = [], "start", 0
+    for cell in notebook.cells:
+        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
+        if grade_id:
+            anchor, offset = grade_id, 0
+            ids.append(grade_id[:64])
+        else:
+            offset += 1
+            ids.append(f"{anchor[:58]}--{offset}")
+    return ids
+
+
+def canonical_text(notebook: nbformat.NotebookNode) -> str:
+    """The percent-format text of a notebook, the same for every notebook with the same cells and cell metadata."""
+    bare = copy.deepcopy(notebook)
+    bare.metadata = nbformat.NotebookNode(
+        kernelspec=KERNEL, jupytext={"text_representation": {"extension": ".py", "format_name": "percent"}}
+    )
+    for cell in bare.cells:
+        cell.metadata.pop("lines_to_next_cell", None)
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    # Version stamps would change every text with every release of jupytext.
+    lines = jupytext.writes(bare, fmt="py:percent").splitlines()
+    kept = [line for line in lines if not line.startswith(("#       format_version:", "#       jupytext_version:"))]
+    return "\n".join(kept) + "\n"
+
+
+def canonical_notebook(text: str) -> str:
+    """The notebook, as the file's text, that belongs to a canonical text."""
+    notebook = jupytext.reads(text, fmt="py:percent")
+    for cell, cell_id in zip(notebook.cells, cell_ids(notebook), strict=True):
+        cell.id = cell_id
+        cell.metadata.pop("lines_to_next_cell", None)
+    notebook.metadata = nbformat.NotebookNode(
+        gradekit={"synced": digest(text)}, kernelspec=KERNEL, language_info={"name": "python"}
+    )
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    nbformat.validate(notebook)
+    return nbformat.writes(notebook) + "\n"
+
+
+def digest(text: str) -> str:
+    """A short fingerprint of a canonical text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def pairs(course: Course, assignment: str | None = None) -> list[Path]:
+    """The paths, without suffix, of all pairs in the source folder, whichever halves exist."""
+    folder = course.path("source", ".")
+    found = [*folder.glob("*/*.py"), *folder.glob("*/*.ipynb")]
+    return sorted({p.with_suffix("") for p in found if assignment in (None, p.parent.name)})
+
+
+def sync(stem: Path, *, check: bool = False, keep: Keep | None = None) -> Synced:
+    """Bring one pair in line, in the direction of the side that changed.
+
+    Args:
+        stem: the pair's path without suffix.
+        check: change nothing, only say what would be done.
+        keep: the side that wins when both changed; without it such a pair is left alone.
+    """
+    text_path, notebook_path = stem.with_name(stem.name + ".py"), stem.with_name(stem.name + ".ipynb")
+    try:
+        text = _read_text(text_path)
+        notebook = _read_notebook(notebook_path) if notebook_path.exists() else None
+    except CourseError as error:
+        return Synced(text_path, notebook_path, Change.BROKEN, str(error))
+
+    from_notebook = None if notebook is None else canonical_text(notebook)
+    synced = None if notebook is None else notebook.metadata.get("gradekit", {}).get("synced")
+    if text is None:
+        change, wanted = Change.TO_TEXT, from_notebook
+    elif from_notebook is None:
+        change, wanted = Change.TO_NOTEBOOK, text
+    elif text == from_notebook:
+        change, wanted = Change.TIDY, text
+    elif synced == digest(from_notebook) or keep is Keep.TEXT:
+        change, wanted = Change.TO_NOTEBOOK, text
+    elif synced == digest(text) or keep is Keep.NOTEBOOK:
+        change, wanted = Change.TO_TEXT, from_notebook
+    else:
+        return Synced(
+            text_path,
+            notebook_path,
+            Change.CONFLICT,
+            f"{text_path.name} and {notebook_path.name} both changed since they were last in sync. Compare them with "
+            f"`git diff -- '{stem.name}.*'`, then keep one: `gradekit sync --keep text` or `--keep notebook`, "
+            "with the lab's name.",
+        )
+    assert wanted is not None
+    try:
+        files = {text_path: wanted, notebook_path: canonical_notebook(wanted)}
+    except nbformat.ValidationError as error:
+        return Synced(text_path, notebook_path, Change.BROKEN, f"{text_path}: {str(error).splitlines()[0]}")
+    stale = {path: content for path, content in files.items() if not _holds(path, content)}
+    if not stale:
+        return Synced(text_path, notebook_path, Change.NONE)
+    if not check:
+        for path, content in stale.items():
+            write_atomically(path, content)
+    return Synced(text_path, notebook_path, change)
+
+
+def write_atomically(path: Path, content: str) -> None:
+    """Replace a file's content in one step: a reader, or a crash, sees the old file or the new one."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f".{path.name}.", encoding="utf-8", delete=False
+    ) as f:
+        f.write(content)
+    os.chmod(f.name, path.stat().st_mode & 0o777 if path.exists() else 0o644)
+    os.replace(f.name, path)
+
+
+def _read_text(path: Path) -> str | None:
+    """The canonical form of a text half, or None when there is no file."""
+    try:
+        source = path.read_text(encoding="utf-8")
+        return canonical_text(jupytext.reads(source, fmt="py:percent"))
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a half-written header or metadata: whatever yaml and json raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CourseError(f"{path}: not a percent-format text that jupytext can read ({reason})") from None
+
+
+def _read_notebook(path: Path) -> nbformat.NotebookNode:
+    notebook = read_notebook(path)
+    if any(cell.get("attachments") for cell in notebook.cells):
+        raise CourseError(
+            f"{path}: a cell has an image pasted into it, which the text half cannot hold. "
+            "Save it in the data/ folder and link to it."
+        )
+    return notebook
+
+
+def _holds(path: Path, content: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == content
