@@ -50,9 +50,9 @@ def test_close_accepts_the_same(value):
 
 def test_close_keeps_the_tolerance_on_both_sides():
     want = torch.tensor([100.0, 0.0], dtype=torch.float64)
-    checking.close(want + torch.tensor([1e-4, 1e-7]), want, rtol=1e-6, atol=1e-7, what="x")
+    checking.close(want + torch.tensor([1e-4, 0.9e-7]), want, **TIGHT)
     message(checking.close, want + torch.tensor([1.1e-4, 0]), want, **TIGHT)
-    message(checking.close, want - torch.tensor([0, 1.2e-7]), want, **TIGHT)
+    message(checking.close, want - torch.tensor([0, 1.1e-7]), want, **TIGHT)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,13 @@ def test_close_keeps_the_tolerance_on_both_sides():
 )
 def test_close_refuses(got, want, says):
     assert says in message(checking.close, got, want, **TIGHT)
+
+
+@pytest.mark.filterwarnings("error")
+def test_close_is_silent_about_infinities():
+    want = torch.tensor([float("-inf"), float("nan"), 0.0])
+    checking.close(want.clone(), want, rtol=0, atol=0, what="x")
+    message(checking.close, torch.zeros(3), want, **TIGHT)
 
 
 def test_close_shows_five_mismatches_the_errors_and_the_hint():
