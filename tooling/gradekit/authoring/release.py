@@ -1,0 +1,54 @@
+"""The notebooks that nbgrader makes of a lab, in memory and without a database."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nbconvert.exporters import Exporter
+from nbformat import NotebookNode
+from nbgrader.converters import GenerateAssignment
+from nbgrader.preprocessors import ClearHiddenTests, ClearMarkScheme, SaveCells
+
+from gradekit.course import Course, CourseError, Lab
+
+
+def released(course: Course, lab: Lab, *, hidden_tests: bool = False) -> NotebookNode:
+    """What a student gets: the lab after the preprocessors of the course's own ``generate_assignment``.
+
+    Args:
+        course: its configuration chooses the preprocessors, the stub and the markers.
+        lab: the instructor's notebook; it is not changed.
+        hidden_tests: keep hidden tests and mark schemes, as the notebook is when it is graded.
+
+    Raises:
+        CourseError: nbgrader refuses the lab (unbalanced markers, duplicate or missing ids).
+    """
+    left_out = (SaveCells, ClearHiddenTests, ClearMarkScheme) if hidden_tests else (SaveCells,)
+    converter = GenerateAssignment(coursedir=course.directory, config=course.config)
+    exporter = Exporter(config=course.config)
+    for preprocessor in converter.preprocessors:
+        if preprocessor not in left_out:
+            exporter.register_preprocessor(preprocessor, enabled=True)
+    resources = {
+        "unique_key": lab.name,
+        "metadata": {"name": lab.name, "path": str(lab.path.parent)},
+        "nbgrader": {"assignment": lab.assignment, "notebook": lab.name, "student": ".", "db_url": course.db_url},
+    }
+    try:
+        with _silent():
+            notebook, _ = exporter.from_notebook_node(lab.notebook, resources)
+    except Exception as error:  # RuntimeError, ValueError, ValidationError or its own, as nbgrader pleases
+        raise CourseError(f"{lab.path}: nbgrader cannot release this lab: {error}") from None
+    return notebook
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """nbgrader logs an error before it raises it; one report is enough."""
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
