@@ -41,6 +41,7 @@ class Trace:
         stores: likewise its writes. An atomic operation counts as both.
         shared_loads, shared_stores: the same for shared memory, all arrays together.
         barriers: number of `cuda.syncthreads()` reached, by (block, thread).
+        atomic_adds: number of `cuda.atomic.add()`.
     """
 
     loads: dict[int, list[Access]] = field(default_factory=lambda: defaultdict(list))
@@ -48,6 +49,7 @@ class Trace:
     shared_loads: list[Access] = field(default_factory=list)
     shared_stores: list[Access] = field(default_factory=list)
     barriers: dict[tuple[int, int], int] = field(default_factory=dict)
+    atomic_adds: int = 0
 
     def sectors_per_request(self, argument: int) -> float:
         """Mean number of 32-byte sectors that one load of a warp touches; 4 is best for 32 threads and float32."""
@@ -146,14 +148,15 @@ def _note(accesses: list[Access], array: np.ndarray, index: Any) -> bool:
 
 @contextmanager
 def _watching_blocks(trace: Trace) -> Iterator[None]:
-    """Count the simulator's barriers and hand out watched shared arrays, until the block is left."""
+    """Count barriers and atomic additions, and hand out watched shared arrays, until the block is left."""
     from numba.cuda.np import numpy_support
     from numba.cuda.simulator import kernel, kernelapi
     from numba.cuda.types import Type  # type: ignore[attr-defined]
 
     thread_class: Any = kernel.BlockThread
     shared_class: Any = kernelapi.FakeCUDAShared
-    wait, allocate = thread_class.syncthreads, shared_class.array
+    atomic_class: Any = kernelapi.FakeCUDAAtomic
+    wait, allocate, add = thread_class.syncthreads, shared_class.array, atomic_class.add
     arrays: dict[tuple[Any, ...], np.ndarray] = {}
     one_at_a_time = threading.Lock()
 
@@ -161,6 +164,11 @@ def _watching_blocks(trace: Trace) -> Iterator[None]:
         me.barriers = getattr(me, "barriers", 0) + 1
         trace.barriers[me.blockIdx.x, me.threadIdx.x] = me.barriers
         wait(me)
+
+    def counted_add(me: Any, *args: Any) -> Any:
+        with one_at_a_time:
+            trace.atomic_adds += 1
+        return add(me, *args)
 
     def watched_array(me: Any, shape: Any, dtype: Any) -> np.ndarray:
         """One array for each block and line of code, full of NaN: on a GPU, too, nobody promises zeros."""
@@ -174,8 +182,8 @@ def _watching_blocks(trace: Trace) -> Iterator[None]:
                 arrays[key] = _watch(array, trace.shared_loads, trace.shared_stores)
             return arrays[key]
 
-    thread_class.syncthreads, shared_class.array = counted_wait, watched_array
+    thread_class.syncthreads, shared_class.array, atomic_class.add = counted_wait, watched_array, counted_add
     try:
         yield
     finally:
-        thread_class.syncthreads, shared_class.array = wait, allocate
+        thread_class.syncthreads, shared_class.array, atomic_class.add = wait, allocate, add
