@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gradekit.course import Course, CourseError
+from gradekit.course import Course, CourseError, dump_json
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,7 +16,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Author, grade and report on an nbgrader course.",
 )
-app.callback()(lambda: None)  # keeps the sub-command form while there is only one
 console = Console()
 errors = Console(stderr=True)
 
@@ -61,8 +60,173 @@ def sync(
         raise typer.Exit(1)
 
 
+@app.command()
+def answers(
+    lab: Annotated[str, typer.Argument(help="A lab, by name or by an id such as 1.3.1.")],
+    course_dir: CourseDir = Path("."),
+    as_json: Json = False,
+) -> None:
+    """Grade a lab's answer bank: what each answer earns for each graded cell, and what it must."""
+    from gradekit.authoring.answer_runs import run_bank
+    from gradekit.authoring.show import answers_json, answers_table
+
+    course = Course.open(course_dir)
+    runs = run_bank(course, course.lab(lab))
+    if not runs:
+        raise CourseError(f"'{lab}' has no answer bank yet.")
+    if as_json:
+        print(dump_json(answers_json(runs)))
+    else:
+        console.print(answers_table(runs))
+        for run in runs:
+            for grade_id, surprise in run.surprises.items():
+                errors.print(f"{run.answer.path}: {grade_id} {surprise}", style="red", soft_wrap=True, markup=False)
+    if any(run.surprises for run in runs):
+        raise typer.Exit(1)
+
+
 def _called(stem: Path, name: str) -> bool:
     return stem.name == name or stem.name.startswith(f"{name}-")
+
+
+@app.command()
+def status(json: Json = False, course_dir: CourseDir = Path(".")) -> None:
+    """Show the syllabus: which labs are written, which are planned, and what each builds on."""
+    from gradekit.syllabus import load, status_rows
+
+    rows = status_rows(load(course_dir / "syllabus.yaml"), course_dir)
+    if json:
+        print(dump_json([vars(row) for row in rows]))
+        return
+    written = sum(row.status == "written" for row in rows)
+    table = Table(title=f"{written} of {len(rows)} labs are written")
+    for heading in ("lab", "title", "status", "hours", "hardware", "builds on"):
+        table.add_column(heading, justify="right" if heading == "hours" else "left")
+    module = None
+    for row in rows:
+        if module not in (None, row.module):
+            table.add_section()
+        module = row.module
+        style = "bold green" if row.status == "written" else "dim"
+        table.add_row(row.lab, row.title, row.status, f"{row.hours:g}", row.tier, row.builds_on or "", style=style)
+    console.print(table)
+
+
+@app.command()
+def doctor(json: Json = False, course_dir: CourseDir = Path(".")) -> None:
+    """Look at everything that the course and its grader stand on; exit 1 when something is in error."""
+    from gradekit.doctor import examine
+
+    checks = examine(course_dir)
+    failed = any(check.status == "error" for check in checks)
+    if json:
+        print(dump_json({"ready": not failed, "checks": [vars(check) for check in checks]}))
+    else:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        colours = {"ok": "green", "warning": "yellow", "error": "bold red"}
+        for check in checks:
+            todo = f"\n-> {check.todo}" if check.todo else ""
+            table.add_row(f"[{colours[check.status]}]{check.status}[/]", check.name, f"{check.detail}{todo}")
+        console.print(table)
+        console.print("Not ready: mend the errors above." if failed else "Ready.")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def grade(
+    assignments: Annotated[list[str] | None, typer.Argument(help="Assignments; all when none is given.")] = None,
+    student: Annotated[str, typer.Option(help="Only students whose id matches this glob.")] = "*",
+    jobs: Annotated[int, typer.Option(help="Kernels at a time; 0 is one for each core.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Grade again what is graded and unchanged.")] = False,
+    json: Json = False,
+    course_dir: CourseDir = Path("."),
+) -> None:
+    """Grade what has been collected and has no current marks; exit 1 when a submission could not be graded."""
+    from gradekit.grading.local import LocalGrader
+    from gradekit.grading.run import Graded
+
+    course = Course.open(course_dir)
+    names = [course.require(name) for name in assignments or course.assignments]
+    _log_to(errors)
+    results: list[Graded] = []
+    width = jobs or os.cpu_count() or 1
+    with LocalGrader(width) as grader, _progress(quiet=json) as progress:
+        for name in names:
+            task = progress.add_task(name, total=len(course.submissions(name, student)))
+
+            def advance(submission: Submission, state: str, task: int = task) -> None:
+                progress.advance(task)  # type: ignore[arg-type]
+
+            results.append(grader.grade(course, name, students=student, force=force, progress=advance))
+    if json:
+        print(dump_json([result.to_json() for result in results]))
+    else:
+        for result in results:
+            console.print(result.summary(), highlight=False)
+    if any(result.failed for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def feedback(
+    assignments: Annotated[list[str] | None, typer.Argument(help="Assignments; all when none is given.")] = None,
+    student: Annotated[str, typer.Option(help="Only students whose id matches this glob.")] = "*",
+    force: Annotated[bool, typer.Option("--force", help="Write again what is still current.")] = False,
+    course_dir: CourseDir = Path("."),
+) -> None:
+    """Write the feedback of what was graded since the last time, and release it."""
+    from gradekit.reports.feedback import give_feedback
+
+    course = Course.open(course_dir)
+    failed = False
+    for name in assignments or course.assignments:
+        results = give_feedback(course, name, student, force=force)
+        written = sum(result.written for result in results)
+        console.print(f"{name}: feedback written for {written}, current for {len(results) - written}", highlight=False)
+        for result in results:
+            if result.error:
+                failed = True
+                errors.print(f"  {result.submission.student}: {result.error}", highlight=False, markup=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    students: Annotated[int, typer.Option(min=1, help="How many students take the course.")] = 12,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same class.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Kernels at a time; 0 is one for each core.")] = 0,
+    course_dir: CourseDir = Path("."),
+) -> None:
+    """Run the whole course with a class made from the answer bank, and show the marks."""
+    from gradekit.demo import result_table, run_course
+
+    course = Course.open(course_dir)
+    _log_to(errors, logging.ERROR)
+    with _progress() as progress:
+        marks = run_course(course, students, seed, jobs or os.cpu_count() or 1, progress)
+    console.print(result_table(marks))
+    console.print(f"The gradebook is {course.db_url.removeprefix('sqlite:///')}. To look at it as a TA does: make formgrader")
+    wrong = [mark for mark in marks if not mark.agrees]
+    if wrong:
+        errors.print(f"{len(wrong)} marks are not those that the answer bank says; see the table.", style="bold red")
+        raise typer.Exit(1)
+
+
+def _progress(quiet: bool = False) -> Progress:
+    """A bar with an estimate on stderr."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return Progress(*columns, TimeRemainingColumn(), console=errors, disable=quiet)
+
+
+def _log_to(console: Console, level: int = logging.WARNING) -> None:
+    """Show gradekit's log on the console; nbgrader's own loggers stay as they are."""
+    handler = RichHandler(console=console, show_path=False, show_time=False, markup=False, rich_tracebacks=False)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("gradekit")
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(level)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ class Status(StrEnum):
     FAILED = "failed"
     ODD = "odd value"  # the last expression is not a number between 0 and the points
     NOT_RUN = "not run"  # the kernel ended before or in this cell
+    UNREADABLE = "unreadable"  # the notebook is missing, or none
     NOT_HERE = "not graded here"  # needs hardware that this machine has not
     MANUAL = "for a person"
     BLANK = "no response"  # a manual cell left as released

@@ -1,0 +1,207 @@
+"""What has to be graded: submissions and the gradebook's view of the assignment in, jobs out."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.api import Gradebook, MissingEntry, Notebook
+from nbgrader.preprocessors import ClearHiddenTests, ClearMarkScheme, Execute
+from nbgrader.utils import find_all_files
+
+from gradekit.course import Course, CourseError, Role, Submission, cells_of, read_notebook
+from gradekit.grading.job import Job, SourceCell, Target, digest
+from gradekit.grading.sanitize import sanitize
+from gradekit.kernels import Limits
+from gradekit.kernels.preload import choose
+
+#: The most that a submission's other files may hold; nbgrader's exchange lets no larger folder through.
+MAX_FILES_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A submission that has to be graded.
+
+    Attributes:
+        jobs: one per notebook of the assignment.
+        fingerprint: of all that the marks depend on; a submission whose recorded one is the same is not graded again.
+        findings: what is odd about the folder, in words for a TA.
+    """
+
+    submission: Submission
+    jobs: tuple[Job, ...]
+    files: dict[str, bytes]
+    fingerprint: str
+    findings: tuple[str, ...] = ()
+
+
+class Planner:
+    """Turns the submissions of one assignment into jobs.
+
+    Args:
+        course: the course.
+        assignment: its name.
+        limits: what each job may use.
+
+    Raises:
+        CourseError: the assignment is unknown, or has never been generated.
+    """
+
+    def __init__(self, course: Course, assignment: str, limits: Limits) -> None:
+        self.course, self.assignment, self.limits = course, assignment, limits
+        course.require(assignment)
+        self.targets = read_targets(course, assignment)
+        self.master = dict(_files(course.path("source", assignment), course, notebooks=False))
+        self.preload = choose([_as_notebook(target) for target in self.targets])
+        timeout = Execute(config=course.config).timeout
+        self.cell_timeout = float(timeout or limits.wall_s)
+        self._base = digest(*self._target_bytes(), *_listing(self.master), repr(limits).encode())
+
+    def _target_bytes(self) -> Iterator[bytes]:
+        for target in self.targets:
+            yield repr(target).encode()
+
+    def plan(self, submission: Submission) -> Planned:
+        """The jobs of one submission. Reads regular files only; a link that a student left in the folder leads nowhere."""
+        findings: list[str] = []
+        own = dict(_files(submission.folder, self.course, findings=findings))
+        names = {f"{target.notebook}.ipynb" for target in self.targets}
+        stray = sorted(name for name in own if name.endswith(".ipynb") and "/" not in name and name not in names)
+        absent = sorted(names - own.keys())
+        if stray and absent:
+            findings.append(
+                f"{', '.join(absent)} is missing, but there is {', '.join(stray)}: renamed? "
+                f"If so, give it its name back in {submission.folder} and grade again"
+            )
+        files = {name: content for name, content in own.items() if name not in names}
+        for name in self.master:  # the course's own files win, also over a file where they need a folder
+            parents = {str(parent) for parent in Path(name).parents}
+            files = {n: c for n, c in files.items() if n not in parents and not n.startswith(f"{name}/")}
+        files |= self.master
+        jobs = []
+        for target in self.targets:
+            clean = sanitize(own.get(f"{target.notebook}.ipynb"), target)
+            jobs.append(
+                Job(
+                    student=submission.student,
+                    target=target,
+                    notebook=nbformat.writes(clean.notebook),
+                    files={n: c for n, c in files.items() if not n.endswith(".ipynb")},
+                    unchanged=clean.unchanged,
+                    limits=self.limits,
+                    preload=self.preload,
+                    cell_timeout=self.cell_timeout,
+                    findings=clean.findings,
+                    unreadable=clean.unreadable,
+                )
+            )
+        fingerprint = digest(self._base.encode(), *_listing(own))
+        return Planned(submission, tuple(jobs), files, fingerprint, tuple(findings))
+
+
+def read_targets(course: Course, assignment: str) -> tuple[Target, ...]:
+    """The notebooks of an assignment as ``nbgrader generate_assignment`` left them in the gradebook."""
+    with Gradebook(course.db_url, course.course_id) as gradebook:
+        try:
+            notebooks = gradebook.find_assignment(assignment).notebooks
+        except MissingEntry:
+            notebooks = []
+        if not notebooks:
+            raise CourseError(
+                f"The gradebook does not know '{assignment}' yet. Run `nbgrader generate_assignment {assignment}` first."
+            )
+        return tuple(_target(course, assignment, notebook) for notebook in sorted(notebooks, key=lambda n: n.name))
+
+
+def _target(course: Course, assignment: str, notebook: Notebook) -> Target:
+    graded = {cell.name: cell for cell in [*notebook.grade_cells, *notebook.task_cells]}
+    solutions = {cell.name for cell in notebook.solution_cells}
+    clear = (ClearHiddenTests(config=course.config), ClearMarkScheme(config=course.config))
+    cells = []
+    for source in notebook.source_cells:
+        name = source.name
+        if name in graded:
+            tested = name in {c.name for c in notebook.grade_cells} and name not in solutions
+            role = Role.TEST if tested else Role.MANUAL
+        else:
+            role = Role.EXERCISE if name in solutions else Role.GIVEN
+        cells.append(
+            SourceCell(
+                grade_id=name,
+                kind=source.cell_type,
+                source=source.source,
+                released=_released(source.source, source.cell_type, clear),
+                role=role,
+                points=float(graded[name].max_score) if name in graded else 0.0,
+                locked=bool(source.locked),
+                solution=name in solutions,
+                checksum=source.checksum,
+            )
+        )
+    order = _order(course, assignment, notebook.name)
+    cells.sort(key=lambda cell: order.get(cell.grade_id, len(order)))
+    kernelspec = json.loads(notebook.kernelspec) if notebook.kernelspec else {}
+    return Target(assignment, notebook.name, kernelspec, tuple(cells))
+
+
+def _order(course: Course, assignment: str, name: str) -> dict[str, int]:
+    """Grade id -> place in the source notebook; the gradebook keeps cells in no order."""
+    try:
+        cells = cells_of(read_notebook(course.path("source", assignment) / f"{name}.ipynb"))
+    except CourseError:
+        return {}
+    return {cell.grade_id: cell.index for cell in cells if cell.grade_id}
+
+
+def _released(source: str, kind: str, clear: tuple[ClearHiddenTests, ClearMarkScheme]) -> str:
+    cell = NotebookNode(cell_type=kind, source=source, metadata={})
+    hidden, scheme = clear
+    hidden._remove_hidden_test_region(cell)
+    scheme._remove_mark_scheme_region(cell)
+    return cell.source
+
+
+def _as_notebook(target: Target) -> NotebookNode:
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c.source) for c in target.cells if c.kind == "code"])
+
+
+def _files(
+    folder: Path, course: Course, *, notebooks: bool = True, findings: list[str] | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """Path below ``folder`` -> content, for regular files that nbgrader would not ignore, up to a total size."""
+    ignore = [*course.directory.ignore, *([] if notebooks else ["*.ipynb"])]
+    total = 0
+    odd: list[str] = []
+    for path in sorted(find_all_files(str(folder), ignore)):
+        name = os.path.relpath(path, folder)
+        try:
+            # O_NOFOLLOW and O_NONBLOCK: neither a link nor a pipe may lead or hold the grader.
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            odd.append(name)
+            continue
+        with open(fd, "rb") as file:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                odd.append(name)
+                continue
+            total += status.st_size
+            if total > MAX_FILES_BYTES:
+                odd.append(f"{name} (too large)")
+                continue
+            yield name, file.read(MAX_FILES_BYTES)
+    if odd and findings is not None:
+        findings.append(f"left out of the submission, being no readable file: {', '.join(odd[:10])}")
+
+
+def _listing(files: dict[str, bytes]) -> Iterator[bytes]:
+    for name, content in sorted(files.items()):
+        yield name.encode(errors="surrogateescape")
+        yield content

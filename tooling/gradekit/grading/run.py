@@ -1,0 +1,191 @@
+"""Grade an assignment: plan, execute, judge, record, with a bounded number of jobs under way.
+
+Data flows one way. The executor is any ``concurrent.futures.Executor``; only this thread touches the gradebook.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbgrader.api import Gradebook
+
+from gradekit.course import Course, Submission
+from gradekit.grading.job import Job, Outcome
+from gradekit.grading.judge import Status
+from gradekit.grading.plan import Planned, Planner
+from gradekit.grading.record import Recorder, needs_person
+from gradekit.kernels import Limits
+
+log = logging.getLogger("gradekit")
+
+#: How often a job is tried on another worker when its worker is lost.
+LOST_RETRIES = 2
+
+
+@dataclass
+class Graded:
+    """What a run did to one assignment.
+
+    Attributes:
+        graded: the submissions whose marks were written, with their outcomes.
+        skipped: those that were graded before and have not changed.
+        failed: submission -> why it could not be graded; nothing of it was recorded.
+        seconds: wall time of the whole run.
+    """
+
+    assignment: str
+    graded: list[tuple[Submission, list[Outcome]]] = field(default_factory=list)
+    skipped: list[Submission] = field(default_factory=list)
+    failed: dict[Submission, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def summary(self) -> str:
+        """One line for a person, and one more for each submission that could not be graded."""
+        cells = [v for _, outcomes in self.graded for outcome in outcomes for v in outcome.verdicts]
+        reading, elsewhere = sum(needs_person(v) for v in cells), sum(v.status is Status.NOT_HERE for v in cells)
+        lines = [
+            f"{self.assignment}: {len(self.graded)} graded, {len(self.skipped)} unchanged, {len(self.failed)} failed "
+            f"in {self.seconds:.1f} s; {reading - elsewhere} cells wait for a person, {elsewhere} for other hardware"
+        ]
+        lines += [f"  {submission.student}: {why}" for submission, why in self.failed.items()]
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same, and every verdict, as plain data."""
+        return {
+            "assignment": self.assignment,
+            "seconds": self.seconds,
+            "graded": [
+                {"student": submission.student, "notebooks": [outcome.to_json() for outcome in outcomes]}
+                for submission, outcomes in self.graded
+            ],
+            "unchanged": [submission.student for submission in self.skipped],
+            "failed": {submission.student: why for submission, why in self.failed.items()},
+        }
+
+
+@dataclass
+class _UnderWay:
+    planned: Planned
+    outcomes: list[Outcome] = field(default_factory=list)
+    error: str = ""
+
+
+def grade(
+    course: Course,
+    assignment: str,
+    *,
+    executor: Executor,
+    execute: Callable[[Job], Outcome],
+    width: int,
+    limits: Limits | None = None,
+    students: str = "*",
+    force: bool = False,
+    progress: Callable[[Submission, str], None] = lambda submission, state: None,
+) -> Graded:
+    """Grade the submissions of an assignment that have no current marks.
+
+    Args:
+        executor: where jobs run.
+        execute: runs one job there; importable by name when the executor pickles.
+        width: the number of jobs that the executor runs at a time.
+        students: a glob for student ids.
+        force: grade again what is graded already.
+        progress: told of each submission that is done: ``graded``, ``skipped`` or ``failed``.
+
+    Raises:
+        CourseError: the assignment is unknown or was never generated.
+    """
+    start = time.monotonic()
+    planner = Planner(course, assignment, limits or Limits())
+    done = Graded(assignment)
+    with Gradebook(course.db_url, course.course_id) as gradebook:
+        recorder = Recorder(course, gradebook)
+
+        def pending() -> Iterator[Planned]:
+            for submission in course.submissions(assignment, students):
+                try:
+                    planned = planner.plan(submission)
+                    current = not force and recorder.is_current(planned)
+                except Exception as error:  # whatever a student's folder provokes stays with that student
+                    _fail(done, submission, error, progress)
+                    continue
+                if current:
+                    done.skipped.append(submission)
+                    progress(submission, "skipped")
+                else:
+                    yield planned
+
+        for under_way in _run(pending(), executor, execute, width):
+            submission = under_way.planned.submission
+            if under_way.error:
+                _fail(done, submission, RuntimeError(under_way.error), progress)
+                continue
+            try:
+                recorder.record(under_way.planned, under_way.outcomes)
+            except Exception as error:
+                _fail(done, submission, error, progress)
+                continue
+            done.graded.append((submission, under_way.outcomes))
+            _log(under_way.planned, under_way.outcomes)
+            progress(submission, "graded")
+    done.seconds = time.monotonic() - start
+    return done
+
+
+def _run(
+    pending: Iterator[Planned], executor: Executor, execute: Callable[[Job], Outcome], width: int
+) -> Iterator[_UnderWay]:
+    """Run all jobs, a few more in flight than can run, and yield each submission when its last one is back."""
+    waiting: dict[Future[Outcome], tuple[_UnderWay, Job, int]] = {}
+    exhausted = False
+    while True:
+        while not exhausted and len(waiting) < 2 * width:
+            planned = next(pending, None)
+            if planned is None:
+                exhausted = True
+                break
+            under_way = _UnderWay(planned)
+            for job in planned.jobs:
+                waiting[executor.submit(execute, job)] = (under_way, job, 0)
+        if not waiting:
+            return
+        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+            under_way, job, tries = waiting.pop(future)
+            try:
+                under_way.outcomes.append(future.result())
+            except Exception as error:
+                if tries < LOST_RETRIES:
+                    log.warning("%s %s: %s; trying again", job.student, job.target.notebook, error)
+                    waiting[executor.submit(execute, job)] = (under_way, job, tries + 1)
+                    continue
+                under_way.error = under_way.error or f"{job.target.notebook}: {type(error).__name__}: {error}"
+            if not any(other is under_way for other, _, _ in waiting.values()):
+                under_way.outcomes.sort(key=lambda outcome: outcome.name)
+                yield under_way
+
+
+def _fail(
+    done: Graded, submission: Submission, error: Exception, progress: Callable[[Submission, str], None]
+) -> None:
+    done.failed[submission] = str(error)
+    log.error("%s %s: not graded: %s", submission.student, submission.assignment, error, exc_info=error)
+    progress(submission, "failed")
+
+
+def _log(planned: Planned, outcomes: list[Outcome]) -> None:
+    """One line for each thing that a person may ask about: student, notebook, cell, cause."""
+    student = planned.submission.student
+    for finding in planned.findings:
+        log.warning("%s %s: %s", student, planned.submission.assignment, finding)
+    for outcome in outcomes:
+        for finding in outcome.findings:
+            log.warning("%s %s: %s", student, outcome.name, finding)
+        for verdict in outcome.verdicts:
+            if verdict.reason:
+                log.info("%s %s %s: %s: %s", student, outcome.name, verdict.grade_id, verdict.status, verdict.reason)
