@@ -1,6 +1,7 @@
 # Each target is a thin line over nbgrader or gradekit. `make help` lists them.
 VENV := .venv
 BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 A ?=
 STUDENTS ?= 12
 SEED ?= 1

@@ -8,7 +8,9 @@ from __future__ import annotations
 import glob
 import json
 import logging
+import os
 import re
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -138,6 +140,7 @@ class _Configured(NbGrader):
     """nbgrader's own way to find and read configuration, without its command line."""
 
     name = "nbgrader"
+    load_cwd_config = False
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,8 @@ class Course:
                 f"{root} is not a course: it has neither nbgrader_config.py nor source/. "
                 "Run this in the course's folder, or name it with --course-dir."
             )
-        app = _Configured(load_cwd_config=False, log_level=logging.ERROR)
+        _put_scripts_on_path()
+        app = _Configured(log_level=logging.ERROR)
         app.initialize(argv=[], root=str(root))
         config = app.config.copy()
         config.CourseDirectory.root = str(root)
@@ -243,6 +247,14 @@ class Course:
         from nbgrader.exchange.default.exchange import Exchange
 
         return Path(Exchange(coursedir=self.directory, config=self.config).root)
+
+
+def _put_scripts_on_path() -> None:
+    """nbgrader runs ``alembic`` by its bare name to make a gradebook, also when the environment is not activated."""
+    scripts = str(Path(sys.executable).parent)
+    paths = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    if scripts not in paths:
+        os.environ["PATH"] = os.pathsep.join([scripts, *paths])
 
 
 def dump_json(value: object) -> str:

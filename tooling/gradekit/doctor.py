@@ -77,14 +77,10 @@ def check_sandbox() -> Check:
 
     report = probe()
     layers = ", ".join(layer.name for layer in report.layers if layer.ok)
-    lacking = [layer for layer in report.layers if not layer.ok]
-    if not report.sufficient:
-        todo = "; ".join(f"{layer.name}: {layer.todo}" for layer in lacking if layer.todo)
-        return Check("sandbox", "error", f"{report.level}: too little to run student code in ({layers})", todo)
-    if lacking:
-        todo = "; ".join(f"{layer.name}: {layer.todo}" for layer in lacking if layer.todo)
-        return Check("sandbox", "ok", f"{report.level}: {layers}; without {', '.join(x.name for x in lacking)}", todo)
-    return Check("sandbox", "ok", f"{report.level}: {layers}")
+    lacking = "; ".join(f"{layer.name}: {layer.why}" for layer in report.layers if not layer.ok)
+    if report.level == "refused":
+        return Check("sandbox", "error", "this machine gives too little to run student code in", "; ".join(report.failures))
+    return Check("sandbox", "ok", f"level {report.level}: {layers}" + (f"; without {lacking}" if lacking else ""))
 
 
 def check_course(course: Course) -> Check:

@@ -69,19 +69,34 @@ def cell_ids(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def canonical_text(notebook: nbformat.NotebookNode) -> str:
-    """The percent-format text of a notebook, the same for every notebook with the same cells and cell metadata."""
+    """The percent-format text of a notebook, the same for every notebook with the same cells and cell metadata.
+
+    Raises:
+        CourseError: a cell holds what the format cannot, such as a line that begins like a cell.
+    """
     bare = copy.deepcopy(notebook)
     bare.metadata = nbformat.NotebookNode(
         kernelspec=KERNEL, jupytext={"text_representation": {"extension": ".py", "format_name": "percent"}}
     )
     for cell in bare.cells:
         cell.metadata.pop("lines_to_next_cell", None)
+        cell.source = cell.source.strip("\n")
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     # Version stamps would change every text with every release of jupytext.
     lines = jupytext.writes(bare, fmt="py:percent").splitlines()
-    kept = [line for line in lines if not line.startswith(("#       format_version:", "#       jupytext_version:"))]
-    return "\n".join(kept) + "\n"
+    stamps = ("#       format_version:", "#       jupytext_version:")
+    text = "\n".join(line for line in lines if not line.startswith(stamps)) + "\n"
+
+    held = [(cell.cell_type, cell.source.strip()) for cell in jupytext.reads(text, fmt="py:percent").cells]
+    for index, cell in enumerate(bare.cells):
+        if index >= len(held) or held[index] != (cell.cell_type, cell.source.strip()):
+            first = cell.source.strip().splitlines()[:1]
+            raise CourseError(
+                f"cell {index} ({' '.join(first)[:60]!r} ...) holds what the text half cannot, such as a line that "
+                "begins like a cell ('# %%') or a magic written as a comment. Write it another way."
+            )
+    return text
 
 
 def canonical_notebook(text: str) -> str:
@@ -122,10 +137,10 @@ def sync(stem: Path, *, check: bool = False, keep: Keep | None = None) -> Synced
     try:
         text = _read_text(text_path)
         notebook = _read_notebook(notebook_path) if notebook_path.exists() else None
+        from_notebook = None if notebook is None else _canonical(notebook, notebook_path)
     except CourseError as error:
         return Synced(text_path, notebook_path, Change.BROKEN, str(error))
 
-    from_notebook = None if notebook is None else canonical_text(notebook)
     synced = None if notebook is None else notebook.metadata.get("gradekit", {}).get("synced")
     if text is None:
         change, wanted = Change.TO_TEXT, from_notebook
@@ -173,13 +188,20 @@ def write_atomically(path: Path, content: str) -> None:
 def _read_text(path: Path) -> str | None:
     """The canonical form of a text half, or None when there is no file."""
     try:
-        source = path.read_text(encoding="utf-8")
-        return canonical_text(jupytext.reads(source, fmt="py:percent"))
+        notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
     except FileNotFoundError:
         return None
     except Exception as error:  # a half-written header or metadata: whatever yaml and json raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CourseError(f"{path}: not a percent-format text that jupytext can read ({reason})") from None
+    return _canonical(notebook, path)
+
+
+def _canonical(notebook: nbformat.NotebookNode, path: Path) -> str:
+    try:
+        return canonical_text(notebook)
+    except CourseError as error:
+        raise CourseError(f"{path}: {error}") from None
 
 
 def _read_notebook(path: Path) -> nbformat.NotebookNode:

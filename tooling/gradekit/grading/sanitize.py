@@ -70,14 +70,15 @@ class _NotANotebook(Exception):
 def _read_cells(content: bytes, findings: list[str]) -> list[NotebookNode]:
     """The cells of a notebook, each well-formed and without outputs; what is no cell is left out and reported."""
     try:
-        raw = json.loads(content.decode("utf-8-sig", errors="replace"))
+        text = content.decode("utf-8-sig", errors="replace")
+        raw = json.loads(text)
     except (ValueError, RecursionError, MemoryError) as error:
         raise _NotANotebook(f"it is not JSON ({str(error).splitlines()[0]})") from None
     if not isinstance(raw, dict):
         raise _NotANotebook("it is JSON, but not a notebook")
     if raw.get("nbformat") != 4:
         try:
-            raw = nbformat.convert(nbformat.from_dict(raw), 4)
+            raw = nbformat.reads(text, as_version=4)
         except Exception:  # a converter meets whatever the student wrote
             raise _NotANotebook(f"its format ({raw.get('nbformat')!r}) is not one that nbformat can bring to 4") from None
     if not isinstance(raw.get("cells"), list):

@@ -1,0 +1,165 @@
+"""Run one job in the sandbox and judge it: sanitised notebook in, outcome out.
+
+A cell that kills or hangs the kernel costs itself. A fresh kernel replays the cells before it, without it, and goes on
+behind it, so that one fatal cell does not take the rest of the notebook's points with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+
+from gradekit.course import Role, role_of
+from gradekit.grading.job import Job, Outcome
+from gradekit.grading.judge import Status, Verdict, judge
+from gradekit.kernels import ForkServer, KernelRequest, SandboxedNotebookClient
+from gradekit.kernels.manager import SandboxedKernelManager
+
+#: Fresh kernels that one notebook may ask for: an honest one asks for none.
+MAX_RESTARTS = 3
+
+#: nbgrader's own, for tests that ask whether they are being graded.
+ENVIRONMENT = {"NBGRADER_EXECUTION": "autograde"}
+
+
+@dataclass
+class _Run:
+    """The state of one notebook's execution. ``died`` maps the index of a fatal cell to what it did."""
+
+    notebook: NotebookNode
+    seconds: dict[int, float] = field(default_factory=dict)
+    died: dict[int, str] = field(default_factory=dict)
+    ended: str = ""
+    sandbox: str = ""
+
+
+def execute(job: Job, server: ForkServer) -> Outcome:
+    """Run a job on a fork server and judge every graded cell.
+
+    Raises:
+        SandboxError: no sandboxed kernel could be had; no student code was run.
+    """
+    start = time.monotonic()
+    run = _Run(nbformat.reads(job.notebook, as_version=4))
+    findings = list(job.findings)
+    if job.unreadable:
+        verdicts = tuple(
+            Verdict(cell.grade_id, Status.UNREADABLE, 0.0, cell.points, job.unreadable) for cell in job.target.graded
+        )
+    else:
+        with tempfile.TemporaryDirectory(prefix="gradekit-job-") as folder:
+            _unpack(job.files, Path(folder))
+            asyncio.run(_run(run, job, server, Path(folder)))
+        verdicts = tuple(_verdicts(run, job))
+        findings += [f"cell {_name(run.notebook.cells[i], i)}: {why}" for i, why in sorted(run.died.items())]
+        if run.ended:
+            findings.append(run.ended)
+        findings += [f"cell {v.grade_id}: {v.reason}" for v in verdicts if v.status is Status.ODD]
+    return Outcome(
+        student=job.student,
+        assignment=job.target.assignment,
+        name=job.target.notebook,
+        notebook=nbformat.writes(run.notebook),
+        verdicts=verdicts,
+        seconds={_name(run.notebook.cells[i], i): round(s, 4) for i, s in sorted(run.seconds.items())},
+        comments=_comments(job),
+        findings=tuple(findings),
+        sandbox=run.sandbox,
+        wall_s=time.monotonic() - start,
+    )
+
+
+def _unpack(files: dict[str, bytes], folder: Path) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+async def _run(run: _Run, job: Job, server: ForkServer, folder: Path) -> None:
+    """Run all code cells, in as many kernels as it takes."""
+    first = 0
+    for _ in range(1 + MAX_RESTARTS):
+        request = KernelRequest(
+            files=folder, limits=job.limits, env=ENVIRONMENT, gpu="0" if job.gpu else None, cores=server.cores
+        )
+        with server.kernel(request) as manager:
+            fatal = await _run_from(run, job, manager, first)
+        if fatal is None:
+            return
+        first = fatal + 1
+    run.ended = f"{1 + MAX_RESTARTS} kernels died in this notebook; the rest was not run"
+    for index in range(first, len(run.notebook.cells)):
+        run.died.setdefault(index, run.ended)
+
+
+async def _run_from(run: _Run, job: Job, manager: SandboxedKernelManager, first: int) -> int | None:
+    """Replay the cells before ``first``, run the others. Returns the index of the cell that was fatal, or None."""
+    client = SandboxedNotebookClient(
+        run.notebook,
+        km=manager,
+        timeout=job.cell_timeout,
+        allow_errors=True,
+        store_widget_state=False,
+    )
+    async with client.async_setup_kernel(cleanup_kc=False):
+        run.sandbox = manager.process.level
+        for index, cell in enumerate(run.notebook.cells):
+            if cell.cell_type != "code" or not cell.source.strip() or index in run.died:
+                continue
+            # A replayed cell has its outputs and its verdict already.
+            target = copy.deepcopy(cell) if index < first else cell
+            start = time.monotonic()
+            try:
+                await client.async_execute_cell(target, index, store_history=False)
+            except (DeadKernelError, CellTimeoutError) as error:
+                death = manager.death
+                why = death.reason if death else str(error)
+                run.died[index] = f"the kernel ended here: {why}"
+                _show_death(cell, why)
+                return max(index, first - 1)
+            finally:
+                if index >= first:
+                    run.seconds[index] = time.monotonic() - start
+                run.notebook.cells[index] = cell
+    return None
+
+
+def _show_death(cell: NotebookNode, why: str) -> None:
+    """Leave the reason where the student and the TA look for it: under the cell."""
+    cell.outputs = [o for o in cell.get("outputs", []) if o.output_type == "stream"]
+    cell.outputs.append(nbformat.v4.new_output("error", ename="KernelDied", evalue=why, traceback=[f"KernelDied: {why}"]))
+
+
+def _verdicts(run: _Run, job: Job) -> list[Verdict]:
+    by_id = {}
+    for index, cell in enumerate(run.notebook.cells):
+        if role_of(cell) in (Role.TEST, Role.MANUAL):
+            grade_id = cell.metadata["nbgrader"]["grade_id"]
+            by_id[grade_id] = judge(
+                cell,
+                ran=index not in run.died,
+                changed=grade_id not in job.unchanged,
+                why_not_run=run.died.get(index, ""),
+            )
+    return [by_id[cell.grade_id] for cell in job.target.graded]
+
+
+def _comments(job: Job) -> dict[str, str]:
+    """nbgrader's automatic comment on what was left as released."""
+    if job.unreadable:
+        return {}
+    answered = [cell.grade_id for cell in job.target.cells if cell.solution or cell.role is Role.MANUAL]
+    return {grade_id: "No response." for grade_id in answered if grade_id in job.unchanged}
+
+
+def _name(cell: NotebookNode, index: int) -> str:
+    return cell.metadata.get("nbgrader", {}).get("grade_id") or f"cell {index}"
