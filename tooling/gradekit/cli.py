@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
-from gradekit.course import Course, CourseError, dump_json
+from gradekit.course import Course, CourseError, Submission, dump_json
 
 app = typer.Typer(
     no_args_is_help=True,
