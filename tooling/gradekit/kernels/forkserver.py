@@ -1,0 +1,417 @@
+"""The launcher's side of the fork server: starting it, asking it for kernels, and what is known of each kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from gradekit.kernels import cgroup, files
+from gradekit.kernels.child import settings
+from gradekit.kernels.limits import Death, KernelRequest
+from gradekit.kernels.report import SandboxError, SandboxReport
+from gradekit.kernels.rootfs import python_directories
+from gradekit.kernels.sandbox import LEVELS
+from gradekit.kernels.switchboard import Relay, Switchboard
+
+if TYPE_CHECKING:
+    from gradekit.kernels.manager import SandboxedKernelManager
+
+CHANNELS = ("shell", "iopub", "stdin", "hb", "control")
+FLOOR = "container"
+SLOTS = 64
+_START_S, _KERNEL_S = 180.0, 30.0
+_numbers = itertools.count()
+
+
+class ForkServer:
+    """A process that imported ``preload`` once, and forks a locked-in kernel whenever it is asked.
+
+    ``floor``: the lowest sandbox level to accept (``"namespaces"``, ``"container"`` or, by name, ``"none"``).
+    ``env``: variables set before the preloads are imported, for libraries that read them only then.
+    Started on first use, started again if it dies, gone when closed or when this process ends in whatever way.
+    Thread-safe. Raises SandboxError where the floor cannot be had.
+    """
+
+    def __init__(
+        self,
+        preload: tuple[str, ...] = (),
+        *,
+        floor: str = FLOOR,
+        cores: int = 1,
+        env: dict[str, str] | None = None,
+        levels: tuple[str, ...] | None = None,
+        without: frozenset[str] = frozenset(),
+    ) -> None:
+        """``levels`` and ``without`` (layers to leave out) exist for the tests that take the sandbox apart."""
+        if floor not in LEVELS:
+            raise ValueError(f"floor must be one of {', '.join(LEVELS)}, not {floor!r}")
+        self.preload, self.cores, self.env = tuple(preload), cores, dict(env or {})
+        self._levels = list(levels or LEVELS[: LEVELS.index(floor) + 1])
+        self._without = without
+        self._lock = threading.RLock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._board: Switchboard | None = None
+        self._report: SandboxReport | None = None
+        self._kernels: set[KernelProcess] = set()
+        self._tag = ""
+        self._folder = ""
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> ForkServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the server process if none is running; returns when the preloads are imported."""
+        with self._lock:
+            if self._process and self._process.poll() is None:
+                return
+            self._discard()
+            self._start()
+
+    @property
+    def report(self) -> SandboxReport:
+        """What the kernels of this server are locked in by."""
+        self.start()
+        assert self._report is not None
+        return self._report
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the server's outermost process, None when it is not running."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def close(self) -> None:
+        """End every kernel and the server; nothing of them is left when this returns."""
+        with self._lock:
+            self._discard()
+            if self._board:
+                self._board.close()
+                self._board = None
+
+    def _start(self) -> None:
+        self._board = self._board or Switchboard()
+        # Unique among the live processes of this machine: two servers must never share a uid.
+        number = next(_numbers)
+        self._tag = f"gradekit-{os.getpid()}-{number}"
+        self._folder = tempfile.mkdtemp(prefix="gradekit-")
+        jobs = os.path.join(self._folder, "jobs")
+        os.mkdir(jobs)
+        if os.geteuid() == 0:
+            os.chmod(self._folder, 0o711)
+            os.chmod(jobs, 0o711)
+        message = _run_server(
+            self._tag, jobs, self._levels, self._without, self.preload, {**settings(self.cores), **self.env}
+        )
+        self._process, self._socket, answer = message
+        self._report = SandboxReport.from_json(answer["report"]) if "report" in answer else None
+        if "error" in answer or self._report is None or self._report.level == "refused":
+            self._discard()
+            reason = answer.get("error") or "\n".join(self._report.failures if self._report else ())
+            raise SandboxError(f"no kernel server, so no student code was run: {reason}")
+
+    def _discard(self) -> None:
+        for kernel in list(self._kernels):
+            kernel.kill("the kernel server was closed")
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+        if self._process:
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+            cgroup.close_branch(self._tag)
+        for kernel in list(self._kernels):
+            kernel.wait(5)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = ""
+
+    # -- kernels -------------------------------------------------------------------------------------------------------
+
+    def spawn(self, request: KernelRequest | None = None) -> KernelProcess:
+        """A new locked-in kernel. Raises SandboxError if it could not lock itself in, ValueError for files too large."""
+        request = request or KernelRequest()
+        for attempt in (1, 2):
+            self.start()
+            try:
+                return self._spawn(request)
+            except (BrokenPipeError, ConnectionResetError, EOFError) as error:
+                with self._lock:
+                    alive = self._process is not None and self._process.poll() is None
+                if attempt == 2:
+                    hint = f"all {SLOTS} places may be taken" if alive else "it died twice"
+                    raise SandboxError(f"the kernel server gave no kernel: {hint}") from error
+                time.sleep(0.05)
+        raise AssertionError("unreachable")
+
+    def _spawn(self, request: KernelRequest) -> KernelProcess:
+        packed, skipped = files.pack(request.files) if request.files is not None else (None, [])
+        folder = tempfile.mkdtemp(prefix="k", dir=self._folder)
+        conversation, theirs = socket.socketpair()
+        control, their_control = socket.socketpair()
+        listeners = []
+        try:
+            for number in range(1, len(CHANNELS) + 1):
+                listener = socket.socket(socket.AF_UNIX)
+                listener.bind(f"{folder}/b-{number}")
+                listener.listen(16)
+                listeners.append(listener)
+            with self._lock:
+                if self._socket is None:
+                    raise EOFError
+                socket.send_fds(self._socket, [b"j"], [theirs.fileno(), their_control.fileno()])
+            key = secrets.token_hex(16)
+            message = {
+                "key": key,
+                "limits": request.limits.to_json(),
+                "gpu": request.gpu,
+                "cores": request.cores,
+                "env": request.env,
+            }
+            descriptors = [x.fileno() for x in listeners] + ([packed] if packed is not None else [])
+            for s in (theirs, their_control):
+                s.close()
+            socket.send_fds(conversation, [json.dumps(message).encode()], descriptors)
+            conversation.settimeout(_KERNEL_S)
+            answer = _read_line(conversation)
+            if "error" in answer:
+                raise SandboxError(f"the kernel could not lock itself in: {answer['error']}")
+        except BaseException:
+            control.close()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            for s in (*listeners, conversation, theirs, their_control):
+                s.close()
+            if packed is not None:
+                os.close(packed)
+        assert self._board is not None
+        kernel = KernelProcess(self._board, folder, key, control, request, answer, skipped, self._kernels.discard)
+        self._kernels.add(kernel)
+        return kernel
+
+    @contextmanager
+    def kernel(self, request: KernelRequest | None = None) -> Iterator[SandboxedKernelManager]:
+        """A kernel manager for nbclient and others; the kernel is gone when the block ends."""
+        from gradekit.kernels.manager import SandboxedKernelManager
+
+        manager = SandboxedKernelManager(server=self, request=request or KernelRequest())
+        try:
+            yield manager
+        finally:
+            manager.discard()
+
+
+class KernelProcess:
+    """One kernel as the grader sees it: signals, death, and where its channels are. Thread-safe."""
+
+    def __init__(
+        self,
+        board: Switchboard,
+        folder: str,
+        key: str,
+        control: socket.socket,
+        request: KernelRequest,
+        answer: dict[str, Any],
+        skipped: list[str],
+        forget: Callable[[KernelProcess], None],
+    ) -> None:
+        self.level: str = answer["level"]
+        self.sandbox_s: float = answer["sandbox_s"]
+        self.skipped = skipped  # submitted things that are neither files nor folders, and were left out
+        self.death: Death | None = None
+        self.connection_info: dict[str, Any] = {
+            "transport": "ipc",
+            "ip": f"{folder}/f",
+            "key": key.encode(),
+            "signature_scheme": "hmac-sha256",
+            "kernel_name": "gradekit",
+            **{f"{name}_port": number for number, name in enumerate(CHANNELS, start=1)},
+        }
+        self._request, self._folder, self._control = request, folder, control
+        self._verdict: tuple[str | None, str] | None = None  # set by whoever kills it first
+        self._callbacks: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+        self._dead = threading.Event()
+        self._forget = forget
+        self._received = b""
+        pairs = [(f"{folder}/f-{n}", f"{folder}/b-{n}") for n in range(1, len(CHANNELS) + 1)]
+        limits = request.limits
+        self._relay = Relay(
+            board,
+            pairs,
+            limits.output_bytes,
+            lambda: self.kill(f"it sent more than {limits.output_bytes:,} bytes of output", limit="output"),
+        )
+        control.setblocking(False)
+        self._board = board
+        board.call(lambda: board.watch(control, 1, lambda _: self._hear()))
+        board.at(
+            time.monotonic() + limits.wall_s,
+            lambda: self.kill(f"it ran for more than {limits.wall_s:g} s", limit="wall"),
+        )
+
+    @property
+    def alive(self) -> bool:
+        return not self._dead.is_set()
+
+    def interrupt(self) -> None:
+        self._order(b"I")
+
+    def kill(self, reason: str, *, limit: str | None = None) -> None:
+        """End the kernel and all it started. The first reason given is the one that counts."""
+        with self._lock:
+            if self._dead.is_set():
+                return
+            self._verdict = self._verdict or (limit, reason)
+        self._order(b"K")
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for its end; whether it has ended."""
+        return self._dead.wait(timeout)
+
+    def on_death(self, function: Callable[[], None]) -> None:
+        """Call ``function`` once, from another thread, when the kernel has ended (at once if it has)."""
+        with self._lock:
+            if not self._dead.is_set():
+                self._callbacks.append(function)
+                return
+        function()
+
+    def _order(self, order: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._control.send(order)
+
+    def _hear(self) -> None:
+        try:
+            data = self._control.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._received += data
+        if data and b"\n" not in self._received:
+            return
+        self._board.watch(self._control, 0, lambda _: None)
+        self._control.close()
+        self._relay.close()
+        end = json.loads(self._received) if b"\n" in self._received else {}
+        shutil.rmtree(self._folder, ignore_errors=True)
+        with self._lock:
+            self.death = _death(end, self._verdict, self._request)
+            self._dead.set()
+            callbacks, self._callbacks = self._callbacks, []
+        self._forget(self)
+        for function in callbacks:
+            function()
+
+
+def _death(end: dict[str, Any], verdict: tuple[str | None, str] | None, request: KernelRequest) -> Death:
+    limits = request.limits
+    status = end.get("status")
+    usage = {k: end[k] for k in ("cpu_s", "max_rss_bytes") if k in end}
+    if "peak" in end:
+        usage["cgroup_max_bytes"] = end["peak"]
+    if verdict:
+        return Death(*verdict, status, usage)
+    if status is None:
+        return Death(None, "the kernel server died", None, usage)
+    if end.get("oom_kill"):
+        return Death("memory", f"it used more than {limits.memory_bytes:,} bytes of memory", status, usage)
+    if end["cpu_s"] >= limits.cpu_s and status != 0:
+        return Death("cpu", f"it used more than {limits.cpu_s} s of CPU time", status, usage)
+    number = -status if status < 0 else status - 128 if status > 128 else 0
+    if number == signal.SIGXFSZ:
+        return Death("disk", f"it wrote a file of more than {limits.file_bytes:,} bytes", status, usage)
+    if number:
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        return Death(None, f"it was ended by {name}", status, usage)
+    return Death(None, f"its code ended the process with exit status {status}", status, usage)
+
+
+def ask_for_report() -> SandboxReport:
+    """See ``gradekit.kernels.probe``."""
+    with tempfile.TemporaryDirectory(prefix="gradekit-") as folder:
+        os.chmod(folder, 0o711)
+        tag = f"gradekit-{os.getpid()}-{next(_numbers)}"
+        process, s, answer = _run_server(tag, folder, list(LEVELS[:-1]), frozenset(), (), settings(1), probe=True)
+        s.close()
+        process.wait(10)
+    if "error" in answer:
+        return SandboxReport("refused", (), (answer["error"],))
+    return SandboxReport.from_json(answer["report"])
+
+
+def _run_server(
+    tag: str,
+    jobs: str,
+    levels: list[str],
+    without: frozenset[str],
+    preload: tuple[str, ...],
+    env: dict[str, str],
+    *,
+    probe: bool = False,
+) -> tuple[subprocess.Popen[bytes], socket.socket, dict[str, Any]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    plan = {
+        "tag": tag,
+        "uid_base": _uid_base(tag),
+        "slots": SLOTS,
+        "jobs_dir": jobs,
+        "readable": python_directories(),
+        "without": sorted(without),
+    }
+    request = {"socket": theirs.fileno(), "plan": plan, "levels": levels, "preload": list(preload), "probe": probe}
+    command = [sys.executable, "-I", "-B", "-m", "gradekit.kernels.server", json.dumps(request)]
+    process = subprocess.Popen(
+        command, pass_fds=[theirs.fileno()], env=env, cwd="/", stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    theirs.close()
+    ours.settimeout(_START_S)
+    try:
+        data = ours.recv(1 << 16)
+    except TimeoutError:
+        process.kill()
+        data = b""
+    answer = json.loads(data) if data else {"error": f"it ended with status {process.wait()} while it started"}
+    ours.settimeout(None)
+    return process, ours, answer
+
+
+def _uid_base(tag: str) -> int:
+    """The first of this server's uids: high, and never shared with another live server of this machine."""
+    _, pid, number = tag.split("-")
+    return (1 << 30) + (int(pid) * 8 + int(number) % 8) * (SLOTS + 2)
+
+
+def _read_line(conversation: socket.socket) -> dict[str, Any]:
+    data = b""
+    while b"\n" not in data:
+        more = conversation.recv(4096)
+        if not more:
+            raise EOFError
+        data += more
+    return json.loads(data)
