@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from gradekit.course import CourseError
 from gradekit.syllabus import BLOOM, TIERS, Syllabus, SyllabusError, load, status_rows
+from labkit import hardware
 
 COURSE = Path(__file__).parents[3]
 
@@ -99,6 +100,24 @@ def test_names_of_folders_and_notebooks_that_are_fixed(course: Syllabus) -> None
 def test_every_folder_of_labs_belongs_to_a_module(course: Syllabus) -> None:
     folders = {path.name for path in (COURSE / "source").iterdir() if path.is_dir() and path.name[0] not in "._"}
     assert folders <= {module.slug for module in course.modules}
+
+
+@pytest.mark.parametrize("page", sorted((COURSE / "source").glob("*/README.md")), ids=lambda page: page.parent.name)
+def test_a_modules_page_says_what_the_syllabus_says(course: Syllabus, page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    (module,) = (module for module in course.modules if module.slug == page.parent.name)
+    assert text.startswith(f"# Module {module.id}: {module.title}\n")
+    for row in status_rows(course, COURSE):
+        if row.module == module.id:
+            assert f"\n| {row.lab} {row.title} | {row.hours:g} | {row.tier} | {row.status} |" in text, row
+    for objective in module.objectives:
+        practised = ", ".join(lab.id for lab in module.labs if objective.id in lab.objectives)
+        line = next(line for line in text.splitlines() if line.startswith(f"| {objective.id} | {objective.bloom} |"))
+        assert line.endswith(f"| {practised} |")
+
+
+def test_the_labs_runtime_knows_the_same_tiers() -> None:
+    assert get_args(hardware.Tier) == TIERS
 
 
 # Reading
