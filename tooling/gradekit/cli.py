@@ -212,7 +212,8 @@ def demo(
     with _progress() as progress:
         marks = run_course(course, students, seed, jobs or os.cpu_count() or 1, progress)
     console.print(result_table(marks))
-    console.print(f"The gradebook is {course.db_url.removeprefix('sqlite:///')}. To look at it as a TA does: make formgrader")
+    gradebook = course.db_url.removeprefix("sqlite:///")
+    console.print(f"The gradebook is {gradebook}. To look at it as a TA does: make formgrader", soft_wrap=True)
     wrong = [mark for mark in marks if not mark.agrees]
     if wrong:
         errors.print(f"{len(wrong)} marks are not those that the answer bank says; see the table.", style="bold red")
