@@ -19,7 +19,7 @@
 # | Time | 3 hours |
 # | Difficulty | ★★★☆☆ |
 # | Hardware | gpu-optional: everything but Exercise 8 runs in a simulator |
-# | Points | 30 automatic, 9 read by a person |
+# | Points | 30 automatic (3 of them need a GPU), 9 read by a person |
 # | Builds on | 1.2.5 (profiling, a first look at Numba) |
 #
 # You will add up an array. Six times, each time better, until the only thing that limits you is the speed of the memory.
@@ -82,7 +82,6 @@ import numpy as np
 from labkit import checking, insight, simtrace, timing
 from numba import cuda, float32
 
-MAX_THREADS = 256  # per block; the shape of a shared array has to be a constant
 print(f"Kernels run on: {device}")
 
 
@@ -98,9 +97,10 @@ def double(x, y):
         y[i] = 2 * x[i]
 
 
+# %%
 y = np.zeros(10, np.float32)
 double[2, 8](np.arange(10, dtype=np.float32), y)
-print(f"expected [0. 2. 4. ... 18.], got {y}")
+print("expected [0. 2. 4. ... 18.], got", y)
 
 # %% [markdown]
 # ## Why it matters
@@ -159,7 +159,25 @@ print(f"expected [0. 2. 4. ... 18.], got {y}")
 #
 # $$\Bigl|\prod_{j=1}^{k}(1+\delta_j) - 1\Bigr| \le \gamma_k = \frac{k\,u}{1-k\,u}, \qquad \text{so} \qquad |\hat s - s| \le \gamma_k \sum_i |x_i| .$$
 #
-# **In numbers.** One million ones with signs: a running sum has `k = 999 999`, `γ ≈ 0.063`, a guarantee of about one digit. A tree has `k = 20`, `γ ≈ 1.2e-6`. The same additions, in another order.
+# **In numbers.** One million numbers: a running sum has `k = 999 999`, `γ ≈ 0.063`, a guarantee of about one digit. A tree has `k = 20`, `γ ≈ 1.2e-6`. The same number of additions, in another order.
+
+# %%
+tenths = np.full(10**6, 0.1, np.float32)
+exact = math.fsum(tenths.tolist())
+print("one addition:", np.float32(1) + np.float32(2**-24) == 1)
+print("running sum: ", np.cumsum(tenths)[-1], "of", exact)
+
+# %% [markdown]
+# And the tree of halves, level by level:
+
+# %%
+levels = tenths
+while levels.size > 1:
+    if levels.size % 2:
+        levels = np.append(levels, np.float32(0))
+    levels = levels[: levels.size // 2] + levels[levels.size // 2 :]
+print("tree of halves:", levels[0], "of", exact)
+
 
 # %% [markdown]
 # ### The tools that the tests use
@@ -167,9 +185,6 @@ print(f"expected [0. 2. 4. ... 18.], got {y}")
 # `launch` runs a kernel on arrays and hands back what it wrote. The output starts full of NaN: a slot that no thread wrote stays visible. In the simulator you also get a *trace*: who read and wrote what, how often, and how many barriers each thread reached. On a GPU there is no trace, and the tests look at values alone.
 
 # %% nbgrader={"grade": false, "grade_id": "reduce-launch", "locked": true, "schema_version": 3, "solution": false, "task": false}
-U = 2.0**-24  # unit roundoff of float32
-
-
 def launch(kernel, x, blocks, threads, out=None):
     """Run kernel[blocks, threads](x, out). Return out, and what the threads did (None on a GPU)."""
     if "NotImplementedError" in kernel.py_func.__code__.co_names:
@@ -179,6 +194,11 @@ def launch(kernel, x, blocks, threads, out=None):
         return out, simtrace.launch(kernel, blocks, threads, x, out)
     kernel[blocks, threads](x, out)
     return out, None
+
+
+# %% nbgrader={"grade": false, "grade_id": "reduce-numbers", "locked": true, "schema_version": 3, "solution": false, "task": false}
+U = 2.0**-24  # unit roundoff of float32
+MAX_THREADS = 256  # per block; the shape of a shared array has to be a constant
 
 
 def numbers(n, seed):
@@ -197,41 +217,46 @@ def tree_sums(x, blocks, threads, pairs):
     tiles.flat[: x.size] = x[: tiles.size]
     while tiles.shape[1] > 1:
         half = tiles.shape[1] // 2
-        if pairs == "neighbours":
-            tiles = tiles[:, 0::2] + tiles[:, 1::2]
-        else:
-            tiles = tiles[:, :half] + tiles[:, half:]
+        left, right = (np.s_[::2], np.s_[1::2]) if pairs == "neighbours" else (np.s_[:half], np.s_[half:])
+        tiles = tiles[:, left] + tiles[:, right]
     return tiles[:, 0]
 
 
+# %%
 example = np.array([3, 1, 7, 0, 4, 1, 6, 3], np.float32)
-print(tree_sums(example, 2, 4, "neighbours"), "and", tree_sums(example, 1, 8, "halves"))
+print("two blocks of 4:", tree_sums(example, 2, 4, "neighbours"), " one of 8:", tree_sums(example, 1, 8, "halves"))
 
 
-# %% nbgrader={"grade": false, "grade_id": "reduce-checks", "locked": true, "schema_version": 3, "solution": false, "task": false}
+# %% [markdown]
+# Three checks on the trace. They are code that you may read: what a test wants is no secret.
+
+# %% nbgrader={"grade": false, "grade_id": "reduce-check-loads", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def check_loads(trace, n, blocks, threads):
     """Element i of x is loaded once, by the thread with cuda.grid(1) == i % (blocks * threads)."""
     if trace is not None:
         got = sorted((access.element, access.block, access.thread) for access in trace.loads[0])
         want = [(i, *divmod(i % (blocks * threads), threads)) for i in range(n)]
-        checking.equal(got, want, what="loads of x as (element, block, thread)", hint="which element does each thread own?")
+        checking.equal(got, want, what="loads of x, as (element, block, thread)", hint="which elements does a thread own?")
 
 
+# %% nbgrader={"grade": false, "grade_id": "reduce-check-barriers", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def check_barriers(trace, at_least):
-    """All threads of a block reach the same number of barriers, and enough of them."""
+    """All threads reach the same number of barriers, enough of them, and in the right places."""
     if trace is not None:
         counts = set(trace.barriers.values())
-        assert len(counts) == 1, f"threads reached different numbers of barriers: {sorted(counts)}. Is one inside an if?"
+        assert len(counts) == 1, f"threads reached different numbers of barriers: {sorted(counts)}. Is one in an if?"
         assert min(counts) >= at_least, f"each thread reached {min(counts)} barriers, and needs at least {at_least}"
+        assert not trace.races(), f"a barrier is missing, or in the wrong place: {trace.races()[0]}"
 
 
+# %% nbgrader={"grade": false, "grade_id": "reduce-check-tree", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def check_tree(kernel, x, blocks, threads, pairs, barriers):
     """The partial sums are those of the tree, bit for bit, and no thread ran ahead."""
     want = tree_sums(x, blocks, threads, pairs)
     out, trace = launch(kernel, x, blocks, threads)
+    check_barriers(trace, barriers)
     what = f"partials of {kernel.py_func.__name__}[{blocks}, {threads}] on {x.size} elements"
     checking.equal(out, want, what=what, hint=f"in which order does a tree of {pairs} add?")
-    check_barriers(trace, barriers)
     return trace
 
 
@@ -315,10 +340,27 @@ test_unit_bound()
 #
 # You turned "floating point is inexact" into a number. It is a guarantee for the worst case: random signs make errors cancel, so measured ones are usually far smaller. A kernel that exceeds the bound is not unlucky. It is wrong.
 
+# %%
+def error_and_bound(x, additions):
+    error = abs(float(np.cumsum(x)[-1]) - math.fsum(x.tolist()))
+    return f"{x.size:7} elements: error {error:.1e}, bound {rounding_bound(x, additions):.1e}"
+
+
+for n in (100, 10_000, 1_000_000):
+    print(insight.run(lambda n=n: error_and_bound(numbers(n, seed=n), n - 1), needs="Exercise 1 (rounding_bound)"))
+
 # %% [markdown]
 # ## Part 2: One total, many threads
 #
-# The obvious kernel: each thread owns one element and adds it to one shared total. `out[0] += x[i]` is a trap, because it is three steps (read, add, write) and another thread can get in between. `cuda.atomic.add(array, index, value)` does the three as one.
+# The obvious kernel: each thread owns one element and adds it to one shared total. Twenty elements on blocks of eight leave some threads without one:
+
+# %%
+for block in range(3):
+    print(f"block {block}: elements", [block * 8 + thread for thread in range(8) if block * 8 + thread < 20])
+
+
+# %% [markdown]
+# `out[0] += x[i]` is a trap, because it is three steps (read, add, write) and another thread can get in between. `cuda.atomic.add(array, index, value)` does the three as one.
 #
 # **Exercise 2 (3 points).** Write `atomic_sum`. The test that catches most first attempts: 20 elements on 3 blocks of 8 threads.
 
@@ -396,12 +438,26 @@ test_unit_atomic()
 #
 # A right answer, by standing in a queue: all additions go to the same address, so the hardware can do no two of them at once. And because the queue forms in a different order each time, the last bits of the total may differ from run to run. The next kernels cure both.
 
+# %%
+def queue():
+    out, trace = launch(atomic_sum, numbers(20, seed=2), 3, 8, out=np.zeros(1, np.float32))
+    return out if trace is None else f"{trace.atomic_adds} atomic additions, all of them to out[0] = {out[0]}"
+
+
+insight.run(queue, needs="Exercise 2 (atomic_sum)")
+
 # %% [markdown]
 # ## Part 3: A tree in global memory
 #
-# One level of the neighbour tree: the threads at positions 0, 2, 4, … add their right neighbour's number to their own. At the next level positions 0, 4, 8, … add the number two to the right; then 0, 8, 16, … This is *interleaved addressing*. Each block reduces its own stretch of the array, in place, and writes one *partial sum*.
-#
-# Between two levels stands a barrier. Without it a fast thread picks up a number that a slow one has not finished.
+# One level of the neighbour tree: the threads at positions 0, 2, 4, … add their right neighbour's number to their own. At the next level positions 0, 4, 8, … add the number two to the right; then 0, 8, 16, … This is *interleaved addressing*:
+
+# %%
+for s in (1, 2, 4):
+    print(f"stride {s}:", [f"work[{t}] += work[{t + s}]" for t in range(8) if t % (2 * s) == 0])
+
+
+# %% [markdown]
+# Each block reduces its own stretch of the array, in place, and writes one *partial sum*. Between two levels stands a barrier. Without it a fast thread picks up a number that a slow one has not finished.
 #
 # **Exercise 3 (4 points).** Write `interleaved_sum`. `blockDim.x` is a power of two; the length of the array is whatever it likes, so a right neighbour may not exist.
 
@@ -485,13 +541,36 @@ test_unit_interleaved()
 #
 # The queue is gone: in a block of 32, five levels do the work of 31 turns. But look at what you pay. Every level reads and writes global memory again, the array is destroyed, and at the second level three threads out of four wait for the fourth.
 
+# %%
+def in_place():
+    work = np.arange(8, dtype=np.float32)
+    launch(interleaved_sum, work, 1, 8)
+    return work
+
+
+insight.run(in_place, needs="Exercise 3 (interleaved_sum)")  # what is left of 0, 1, ..., 7
+
+
 # %% [markdown]
 # ## Part 4: The same tree, at your own table
 #
 # The partial results of a block concern nobody outside it. So keep them in the block's shared memory: read each element of `x` from global memory once, do the tree in the tile, write one number. Same pairs, same bits, another place.
 #
-# Two new things. The tile starts with garbage in it, so a thread past the end has to write the neutral element, 0. And the first barrier comes *before* the first level: a thread reads what its neighbour loaded.
-#
+# Two new things. The first barrier comes *before* the first level: a thread reads what its neighbour loaded. And the tile starts with garbage in it (in `launch`, with NaN), so a thread past the end has to write the neutral element, 0:
+
+# %%
+@cuda.jit
+def peek(x, out):
+    tile = cuda.shared.array(MAX_THREADS, float32)
+    if cuda.threadIdx.x < x.size:
+        tile[cuda.threadIdx.x] = x[cuda.threadIdx.x]
+    out[cuda.threadIdx.x] = tile[cuda.threadIdx.x]
+
+
+launch(peek, np.ones(3, np.float32), 1, 8, out=np.zeros(8, np.float32))[0]
+
+
+# %% [markdown]
 # **Exercise 4 (5 points).** Write `shared_sum`.
 
 # %% nbgrader={"grade": false, "grade_id": "reduce-shared", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -577,6 +656,20 @@ test_unit_shared()
 
 
 # %% [markdown]
+# ### What just happened?
+#
+# Nothing, to the bits: the same pairs give the same sums. Only the place has changed.
+
+# %%
+def same_bits():
+    x = numbers(32, seed=6)
+    return launch(interleaved_sum, x.copy(), 2, 16)[0], launch(shared_sum, x, 2, 16)[0]
+
+
+insight.run(same_bits, needs="Exercises 3 and 4")
+
+
+# %% [markdown]
 # ### Systems insight 1 of 3: what the tree costs in global memory
 #
 # *Checkpoint:* three kernels, one result. *Predict before you run:* per element of `x`, how many times does each of them touch global memory (reads and writes together, an atomic addition counted as two)? Write three numbers down.
@@ -586,19 +679,20 @@ def traffic_per_element(n=64, threads=32):
     """Loads and stores in global memory for each element, counted while your kernels run."""
     counts = {}
     for kernel, slots in ((atomic_sum, 1), (interleaved_sum, 2), (shared_sum, 2)):
-        out, trace = launch(kernel, numbers(n, seed=1), n // threads, threads, out=np.zeros(slots, np.float32))
+        _, trace = launch(kernel, numbers(n, seed=1), n // threads, threads, out=np.zeros(slots, np.float32))
         accesses = [*trace.loads.values(), *trace.stores.values()]
         # The simulator's atomic addition looks twice before it writes; the hardware reads once.
         counts[kernel.py_func.__name__] = (sum(map(len, accesses)) - trace.atomic_adds) / n
-    insight.bars(counts, ylabel="global accesses per element", title=f"{n} elements, blocks of {threads}")
     return counts
 
 
+# %%
 if device.simulated:
     traffic = insight.run(traffic_per_element, needs="Exercises 2 to 4 (atomic_sum, interleaved_sum, shared_sum)")
+    if traffic:
+        insight.bars(traffic, ylabel="global accesses per element", title="64 elements, blocks of 32")
 else:
     print("Counting needs the simulator: restart with NUMBA_ENABLE_CUDASIM=1 in the environment.")
-
 
 # %% [markdown]
 # The interleaved tree saves no traffic, it only takes it off the queue. Shared memory takes it down to one access per element plus one per block, and that is the floor: a sum has to read its input.
@@ -609,7 +703,14 @@ else:
 # ## Part 5: Sequential addressing
 #
 # In `shared_sum` the working threads are spread thin: at stride 8 threads 0, 16, 32, … work, one or two in each warp, and *every* warp is still busy. Pair by halves instead: at each level the threads `t < s` add `tile[t + s]`, with `s` going from half the block down to 1. The workers stand side by side, whole warps have nothing left to do and retire, and neighbouring threads touch neighbouring words, so no two of them meet in a bank.
-#
+
+# %%
+for s in (64, 32, 16, 8):
+    spread, packed = {t // 32 for t in range(0, 128, 128 // s)}, {t // 32 for t in range(s)}
+    print(f"{s:2} of 128 threads work: neighbours keep {len(spread)} warps busy, halves {len(packed)}")
+
+
+# %% [markdown]
 # **Exercise 5 (4 points).** Write `sequential_sum`. Two lines differ from Exercise 4; the order of the additions does too, and the test will see it.
 
 # %% nbgrader={"grade": false, "grade_id": "reduce-sequential", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -695,6 +796,20 @@ test_unit_sequential()
 
 
 # %% [markdown]
+# ### What just happened?
+#
+# You changed the order of the additions, and with it the last bits of the sum. Both sums are right: both keep to the same bound.
+
+# %%
+def two_orders():
+    x = numbers(64, seed=9)
+    return [float(launch(kernel, x, 1, 64)[0][0]) for kernel in (shared_sum, sequential_sum)], math.fsum(x.tolist())
+
+
+insight.run(two_orders, needs="Exercises 4 and 5 (shared_sum, sequential_sum)")
+
+
+# %% [markdown]
 # ### Systems insight 2 of 3: who works, and who waits
 #
 # *Checkpoint:* two trees with the same number of additions. A tempting third one lets the *first* threads do the neighbour pairs (`j = 2 * s * t`), so that idle warps retire as well. It has another flaw. *Predict:* at stride 16, into how many different banks do the 4 working threads of a block of 128 write?
@@ -727,16 +842,17 @@ def warps_and_banks(threads=128):
         name = kernel.py_func.__name__
         warps[name] = sum(trace.active_warps().values())
         ways[name] = max(trace.conflict_ways().values())
-    insight.bars(warps, ylabel="warps at work, summed over phases", title=f"one block of {threads} threads")
-    insight.bars(ways, ylabel="turns of the worst access", title="bank conflicts (1 = none)")
     return warps, ways
 
 
+# %%
 if device.simulated:
     occupancy = insight.run(warps_and_banks, needs="Exercises 4 and 5 (shared_sum, sequential_sum)")
+    if occupancy:
+        insight.bars(occupancy[0], ylabel="warps at work, summed over phases", title="one block of 128 threads")
+        insight.bars(occupancy[1], ylabel="turns of the worst access", title="bank conflicts (1 = none)")
 else:
     print("Counting needs the simulator: restart with NUMBA_ENABLE_CUDASIM=1 in the environment.")
-
 
 # %% [markdown]
 # One kernel keeps warps busy with nothing, one makes threads queue for a bank, and one does neither. With 1,024 threads the conflict of `compact_sum` grows to 32 ways: at stride 16 a full warp writes to words 0, 32, 64, …, all in bank 0.
@@ -749,7 +865,15 @@ else:
 # So far each thread loads *one* number and then spends `log2(threads)` barriers talking about it. With more numbers than threads, let each first add many in a register, where nothing has to be waited for.
 #
 # Which numbers? Thread `g` of a grid of `G` threads takes `g, g + G, g + 2G, …`. At each step the threads of a warp read 32 *neighbours*: four sectors. (On a CPU you would give each thread one contiguous chunk. Here that is the wrong answer: the 32 loads of a warp would lie a chunk apart.) This is the *grid-stride loop*, and it makes the grid's size a free choice: any grid sums any length.
-#
+
+# %%
+for g in range(4):
+    print(f"thread {g} of 8 owns", list(range(g, 20, 8)))
+first_loads = {"grid-stride": np.arange(32), "chunks of 100": 100 * np.arange(32)}
+print("sectors of a warp's first load:", {name: len(set(i // 8)) for name, i in first_loads.items()})
+
+
+# %% [markdown]
 # **Exercise 6 (4 points).** Write `grid_stride_sum`.
 
 # %% nbgrader={"grade": false, "grade_id": "reduce-grid-stride", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -775,7 +899,7 @@ def grid_stride_sum(x, partials):
         >>> partials = np.zeros(2, np.float32)
         >>> grid_stride_sum[2, 4](np.arange(20, dtype=np.float32), partials)
         >>> partials
-        array([ 76., 114.], dtype=float32)
+        array([114.,  76.], dtype=float32)
 
     HINTS:
         1. `cuda.gridsize(1)` is the number of threads in the grid.
@@ -808,6 +932,7 @@ def grid_stride_sum(x, partials):
 def check_grid_stride(x, blocks, threads):
     with checking.unchanged(x=x):
         out, trace = launch(grid_stride_sum, x, blocks, threads)
+    check_barriers(trace, threads.bit_length() - 1)
     owner = np.arange(x.size) % (blocks * threads) // threads
     # At most ceil(n / G) additions in the register, then log2(threads) levels; 1.01 covers gamma_k against k U.
     additions = math.ceil(x.size / (blocks * threads)) + threads.bit_length() - 1
@@ -816,7 +941,6 @@ def check_grid_stride(x, blocks, threads):
         atol = 1.01 * additions * U * np.abs(mine).sum(dtype=np.float64)
         what = f"partials[{b}] of grid_stride_sum[{blocks}, {threads}] on {x.size} elements"
         checking.close(out[b], math.fsum(mine.tolist()), rtol=0, atol=atol, what=what)
-    check_barriers(trace, threads.bit_length() - 1)
     check_loads(trace, x.size, blocks, threads)
     return trace
 
@@ -829,7 +953,7 @@ def test_unit_grid_stride():
         seed = checking.secret_seed()
         for n, blocks, threads in ((0, 2, 4), (1, 1, 1), (3, 2, 8), (64, 2, 8), (97, 3, 8), (31, 1, 16)):
             check_grid_stride(numbers(n, seed + n), blocks, threads)
-        # One large number and crumbs of half its last bit: a running sum over the tile loses them all, a tree keeps them.
+        # One, and crumbs of half its last bit: a running sum over the tile loses them all, a tree keeps them.
         check_grid_stride(np.array([1.0] + 31 * [U], np.float32), blocks=1, threads=32)
         ### END HIDDEN TESTS
     with credit.check("a warp's loads coalesce", points=1, hint="neighbouring threads have to read neighbouring elements"):
@@ -847,13 +971,28 @@ test_unit_grid_stride()
 #
 # The number of barriers no longer depends on the length of the input. Neither does the number of blocks, so you can choose it to fill the machine: a few blocks for each multiprocessor, and every one of them busy to the end.
 
+# %%
+def any_grid():
+    x = np.arange(1000, dtype=np.float32)
+    return {grid: float(launch(grid_stride_sum, x, *grid)[0].sum()) for grid in ((1, 4), (2, 8), (3, 16))}
+
+
+insight.run(any_grid, needs="Exercise 6 (grid_stride_sum)")  # 499500 for each grid
+
 # %% [markdown]
 # ## Part 7: Two stages make a sum
 #
 # A barrier holds for one block. To make one number of the blocks' partial sums all blocks have to be finished, and the one thing that everybody agrees on is the end of a kernel. So launch twice: the first launch leaves one partial per block, the second sums the partials with a single block. The grid-stride kernel can do both, because any grid sums any length.
 #
 # What travels is as important as what is computed: `x` goes to the device once, the partials never leave it, and one number comes back.
-#
+
+# %%
+on_device = cuda.to_device(np.arange(3, dtype=np.float32))  # host -> device
+empty = cuda.device_array(3, np.float32)  # on the device; nothing is copied
+print(type(on_device).__name__, empty.shape, "back on the host:", on_device.copy_to_host())
+
+
+# %% [markdown]
 # **Exercise 7 (4 points).** Write `two_stage_sum` for whatever kernel it is given. (The test gives it some that do not even add.)
 
 # %% nbgrader={"grade": false, "grade_id": "reduce-two-stage", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -919,7 +1058,9 @@ class Spy:
         return call
 
 
+# %% nbgrader={"grade": false, "grade_id": "reduce-largest", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def largest(values):
+    """A reduction that is no sum."""
     return values.max(initial=-np.inf)
 
 
@@ -968,6 +1109,16 @@ test_unit_two_stage()
 # ### What just happened?
 #
 # You wrote a complete reduction: any length, a fixed order, an error bound, two launches. `torch.sum` on a GPU has the same two stages (it saves the second launch by letting the last block to finish do it, with an atomic counter).
+
+# %%
+def whole():
+    x = numbers(500, seed=12)
+    error = abs(two_stage_sum(grid_stride_sum, x, blocks=4, threads=16) - math.fsum(x.tolist()))
+    return f"error {error:.1e}, bound {rounding_bound(x, additions=8 + 4 + 1 + 4):.1e}"
+
+
+insight.run(whole, needs="Exercises 1, 6 and 7")
+
 
 # %% [markdown]
 # ## Part 8: Registers talk to registers
@@ -1056,7 +1207,7 @@ def test_unit_shuffle():
     check_shuffle(1000, 2, 64, seed=2)
     ### BEGIN HIDDEN TESTS
     seed = checking.secret_seed()
-    for n, blocks, threads in ((0, 1, 32), (1, 1, 1024), (31, 2, 32), (1023, 1, 1024), (4097, 3, 96), (2**20 + 1, 64, 256)):
+    for n, blocks, threads in ((0, 1, 32), (1, 1, 1024), (31, 2, 32), (1023, 1, 1024), (4097, 3, 96), (10**6, 64, 256)):
         check_shuffle(n, blocks, threads, seed)
     ### END HIDDEN TESTS
 
@@ -1067,28 +1218,28 @@ test_unit_shuffle()
 # %% [markdown]
 # ### Systems insight 3 of 3: the whole staircase, measured
 #
-# *Checkpoint:* the same 512 numbers, summed by all of your kernels. *Predict:* which has the smallest rounding error, and which bound is the tightest? In the simulator, expect the clock to say something about Python threads and nothing about GPUs: there, a kernel is as slow as the number of threads it starts.
+# *Checkpoint:* the same 128 numbers, summed by all of your kernels. *Predict:* which has the smallest rounding error, and which bound is the tightest? In the simulator, expect the clock to say something about Python threads and nothing about GPUs: there, a kernel is as slow as the number of threads it starts.
 
 # %%
-def staircase(n=512, threads=32):
-    """Seconds, error and your own bound for each kernel; `additions` is the longest chain that an element passes through."""
-    x, levels, rows = numbers(n, seed=8), int(math.log2(threads)), {}
-    blocks = n // threads
-    plans = ((atomic_sum, blocks, 1, n), (shared_sum, blocks, blocks, levels), (sequential_sum, blocks, blocks, levels),
-             (grid_stride_sum, 2, 2, n // (2 * threads) + levels))
-    for kernel, grid, slots, additions in plans:
-        launch(kernel, x, grid, threads, out=np.zeros(slots, np.float32))  # says so if it is not written
-        outputs = []
-        clock = timing.measure(lambda out, k=kernel, g=grid: (outputs.append(out), k[g, threads](x, out)),
-                               lambda s=slots: (np.zeros(s, np.float32),), repeats=2, warmup=1)
-        error = abs(math.fsum(outputs[-1].tolist()) - math.fsum(x.tolist()))
-        rows[kernel.py_func.__name__] = (clock, error, rounding_bound(x, additions))
-    return rows
+def step(kernel, grid, slots, additions, n=128, threads=32):
+    """Time, error and your bound of one kernel; an element passes through `additions` additions at most."""
+    x = numbers(n, seed=8)
+    out, _ = launch(kernel, x, grid, threads, out=np.zeros(slots, np.float32))
+    error, source = abs(math.fsum(out.tolist()) - math.fsum(x.tolist())), cuda.to_device(x)
+    fresh = lambda: (cuda.to_device(np.zeros(slots, np.float32)),)
+    clock = timing.measure(lambda out: kernel[grid, threads](source, out), fresh, repeats=3, warmup=1)
+    return clock, error, rounding_bound(x, additions)
 
 
-measured = insight.run(staircase, needs="Exercises 1, 2, 4, 5 and 6")
-for name, (clock, error, bound) in (measured or {}).items():
-    print(f"{name:16} error {error:8.1e}, bound {bound:8.1e}   {clock}")
+# %%
+def staircase():
+    plans = ((atomic_sum, 4, 1, 128), (shared_sum, 4, 4, 5), (sequential_sum, 4, 4, 5), (grid_stride_sum, 2, 2, 2 + 5))
+    return {plan[0].py_func.__name__: step(*plan) for plan in plans}
+
+
+measured = insight.run(staircase, needs="Exercises 1, 2, 4, 5 and 6") or {}
+for name, (clock, error, bound) in measured.items():
+    print(f"{name:16} error {error:7.1e}, bound {bound:7.1e}   {clock}")
 
 
 # %% [markdown]
@@ -1115,6 +1266,7 @@ def test_module():
     return "one sum, three ways"
 
 
+# %%
 insight.run(test_module, needs="Exercises 1, 2, 5, 6 and 7")
 
 
@@ -1133,6 +1285,7 @@ def test_unit_all():
         print(f"==> {test.__name__} {verdict}")
 
 
+# %%
 test_unit_all()
 
 
@@ -1151,22 +1304,27 @@ def layer_norm(activations, eps=1e-5):
     return centred / np.sqrt(squares / features + eps)[:, None]
 
 
-def normalise_tokens():
-    import torch
-    from matplotlib import pyplot as plt
+# %%
+rng = np.random.default_rng(3)
+loudness, offset = 4 ** rng.uniform(-2, 2, (12, 1)), rng.normal(0, 3, (12, 1))
+before = (loudness * rng.standard_normal((12, 32)) + offset).astype(np.float32)
+after = insight.run(lambda: layer_norm(before), needs="Exercise 5 (sequential_sum)")
 
-    rng = np.random.default_rng(3)
-    loudness, offset = 4 ** rng.uniform(-2, 2, (12, 1)), rng.normal(0, 3, (12, 1))
-    before = (loudness * rng.standard_normal((12, 32)) + offset).astype(np.float32)
-    after = layer_norm(before)
-    want = torch.nn.functional.layer_norm(torch.from_numpy(before), (32,)).numpy()
-    for axes, image, title in zip(plt.subplots(1, 2, figsize=(8, 2.8))[1], (before, after), ("before", "after layer norm")):
+# %%
+import torch
+
+if after is not None:
+    reference = torch.nn.functional.layer_norm(torch.from_numpy(before), (32,)).numpy()
+    print(f"largest difference from torch's layer_norm: {np.abs(after - reference).max():.1e}")
+
+# %%
+import matplotlib.pyplot as plt
+
+if after is not None:
+    _, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
+    for axes, image, title in ((left, before, "before"), (right, after, "after layer norm")):
         axes.imshow(image, cmap="coolwarm", vmin=-8, vmax=8)
         axes.set(title=title, xlabel="feature", ylabel="token")
-    return f"largest difference from torch.nn.functional.layer_norm: {np.abs(after - want).max():.1e}"
-
-
-insight.run(normalise_tokens, needs="Exercise 5 (sequential_sum)")
 
 
 # %% [markdown]
@@ -1195,14 +1353,16 @@ def staircase_at_full_size(n=2**28, threads=256):
         clock = timing.measure(lambda k=kernel, b=blocks, o=out: k[b, threads](x, o), repeats=10)
         speeds[kernel.py_func.__name__] = clock.bandwidth(4 * n) / 1e9
         print(f"{kernel.py_func.__name__:16} {clock}, {speeds[kernel.py_func.__name__]:.0f} GB/s")
-    insight.bars(speeds, ylabel="GB/s", title=f"{n} float32 on {device}")
     return speeds
 
 
+# %%
 if device.simulated:
     print("No GPU here: the simulator would need days for this.")
 else:
     speeds = insight.run(staircase_at_full_size, needs="Exercises 2, 5, 6 and 8")
+    if speeds:
+        insight.bars(speeds, ylabel="GB/s", title=f"2**28 float32 on {device}")
 
 # %% [markdown]
 # **Record** what you measured: replace each `None`. The cell after it looks at the form; a person looks at the content.
@@ -1223,7 +1383,8 @@ def check_record(record):
     missing = [name for name, value in (record | speeds).items() if value is None]
     if missing:
         return f"Still empty: {', '.join(missing)}. That is fine without a GPU."
-    roof, too_fast = record["roof_gb_per_s"], [n for n, v in speeds.items() if v > 1.2 * record["roof_gb_per_s"]]
+    roof = record["roof_gb_per_s"]
+    too_fast = [name for name, value in speeds.items() if value > 1.2 * roof]
     if not 10 < roof < 10_000:
         return f"A roof of {roof} GB/s? Copies on today's GPUs reach 10 to 10,000 GB/s; look at the units."
     if too_fast:
@@ -1232,6 +1393,7 @@ def check_record(record):
     return f"{record['device']}: {best} reaches {speeds[best] / roof:.0%} of the measured roof."
 
 
+# %%
 print(check_record(spark_record))
 
 # %% [markdown]
@@ -1327,7 +1489,7 @@ if device.simulated and (globals().get("traffic") and globals().get("occupancy")
     print("global accesses per element:", {name: round(count, 2) for name, count in traffic.items()})
     print("warps at work:              ", occupancy[0])
     print("turns of the worst access:  ", occupancy[1])
-for name, (_, error, bound) in (globals().get("measured") or {}).items():
+for name, (_, error, bound) in measured.items():
     print(f"{name}: error {error:.1e} within {bound:.1e}")
 
 # %% [markdown]
@@ -1348,8 +1510,6 @@ for name, (_, error, bound) in (globals().get("measured") or {}).items():
 # ## Clean up
 
 # %%
-import matplotlib.pyplot as plt
-
 plt.close("all")
 if not device.simulated:
     cuda.current_context().deallocations.clear()  # give the memory of freed arrays back now

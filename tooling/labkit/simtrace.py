@@ -20,6 +20,7 @@ from labkit import hardware
 
 WARP = 32  # threads
 BANKS = 32  # shared memory, one 4-byte word wide each (CUDA C++ Programming Guide, compute capability 5.x and later)
+SHARED_STEP = 2**20  # between the first elements of two shared arrays; a multiple of BANKS
 SECTOR = 8  # elements of 4 bytes: global memory moves in units of 32 bytes (CUDA C++ Best Practices Guide, 13.2.1)
 
 
@@ -39,7 +40,7 @@ class Trace:
     Attributes:
         loads: for each argument (by position) that is an array, its reads, in each thread's own order.
         stores: likewise its writes. An atomic operation counts as both.
-        shared_loads, shared_stores: the same for shared memory, all arrays together.
+        shared_loads, shared_stores: the same for shared memory; its arrays lie 2**20 elements apart.
         barriers: number of `cuda.syncthreads()` reached, by (block, thread).
         atomic_adds: number of `cuda.atomic.add()`.
     """
@@ -64,6 +65,26 @@ class Trace:
                 busiest = max(Counter(element % BANKS for element in set(elements)).values())
                 ways[phase] = max(busiest, ways.get(phase, 0))
         return dict(sorted(ways.items()))
+
+    def races(self) -> list[str]:
+        """Elements that two threads of a block touch with no barrier between, at least one of them writing.
+
+        Looks at shared memory and at the array arguments; an atomic operation counts as a plain access.
+        """
+        memories = [("shared memory", self.shared_loads, self.shared_stores)]
+        memories += [(f"argument {place}", self.loads[place], self.stores[place]) for place in sorted(self.loads)]
+        found = []
+        for name, loads, stores in memories:
+            users = defaultdict(set)
+            for block, thread, phase, element in [*loads, *stores]:
+                users[block, phase, element].add(thread)
+            written = sorted({(block, phase, element) for block, _, phase, element in stores})
+            for block, phase, element in written:
+                if len(threads := users[block, phase, element]) > 1:
+                    where = f"element {element % SHARED_STEP} of {name}"
+                    who = ", ".join(map(str, sorted(threads)))
+                    found.append(f"threads {who} of block {block} touch {where} after {phase} barriers, one writing")
+        return found
 
     def active_warps(self) -> dict[int, int]:
         """By phase, in how many warps at least one thread wrote to shared memory."""
@@ -121,29 +142,29 @@ class _Watched(np.ndarray):
 
     loads: list[Access]
     stores: list[Access]
+    first: int
 
     def __getitem__(self, index: Any) -> Any:
-        if not _note(self.loads, self, index):
+        if not self._note(self.loads, index):
             return np.asarray(self)[index]
         return super().__getitem__(index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        _note(self.stores, self, index)
+        self._note(self.stores, index)
         super().__setitem__(index, value)
 
+    def _note(self, accesses: list[Access], index: Any) -> bool:
+        """Note the access if it is one element's; slices are not followed."""
+        me: Any = threading.current_thread()
+        if not hasattr(me, "threadIdx") or not isinstance(index, int | np.integer):
+            return False
+        element = self.first + int(index) % max(self.size, 1)
+        accesses.append(Access(me.blockIdx.x, me.threadIdx.x, getattr(me, "barriers", 0), element))
+        return True
 
-def _watch(array: np.ndarray, loads: list[Access], stores: list[Access]) -> np.ndarray:
-    return array.view(type("_Watched", (_Watched,), {"loads": loads, "stores": stores}))
 
-
-def _note(accesses: list[Access], array: np.ndarray, index: Any) -> bool:
-    """Note the access if it is one element's; slices are not followed."""
-    me: Any = threading.current_thread()
-    if not hasattr(me, "threadIdx") or not isinstance(index, int | np.integer):
-        return False
-    phase = getattr(me, "barriers", 0)
-    accesses.append(Access(me.blockIdx.x, me.threadIdx.x, phase, int(index) % max(array.size, 1)))
-    return True
+def _watch(array: np.ndarray, loads: list[Access], stores: list[Access], first: int = 0) -> np.ndarray:
+    return array.view(type("_Watched", (_Watched,), {"loads": loads, "stores": stores, "first": first}))
 
 
 @contextmanager
@@ -158,6 +179,7 @@ def _watching_blocks(trace: Trace) -> Iterator[None]:
     atomic_class: Any = kernelapi.FakeCUDAAtomic
     wait, allocate, add = thread_class.syncthreads, shared_class.array, atomic_class.add
     arrays: dict[tuple[Any, ...], np.ndarray] = {}
+    numbers: dict[tuple[Any, ...], int] = {}
     one_at_a_time = threading.Lock()
 
     def counted_wait(me: Any) -> None:
@@ -179,7 +201,8 @@ def _watching_blocks(trace: Trace) -> Iterator[None]:
             if key not in arrays:
                 array = np.empty(shape, numpy_support.as_dtype(dtype) if isinstance(dtype, Type) else dtype)
                 array.view(np.uint8)[...] = 0xFF  # NaN, or -1 for integers
-                arrays[key] = _watch(array, trace.shared_loads, trace.shared_stores)
+                first = SHARED_STEP * numbers.setdefault(key[:2], len(numbers))
+                arrays[key] = _watch(array, trace.shared_loads, trace.shared_stores, first)
             return arrays[key]
 
     thread_class.syncthreads, shared_class.array, atomic_class.add = counted_wait, watched_array, counted_add
