@@ -1,0 +1,69 @@
+# loses: test-reduce-interleaved, test-reduce-shared, test-reduce-sequential, test-reduce-grid-stride
+# The barrier slipped into the if, so the threads that do not add never arrive: common mistake 1.
+
+# %% reduce-interleaved
+@cuda.jit
+def interleaved_sum(work, partials):
+    t = cuda.threadIdx.x
+    i = cuda.grid(1)
+    s = 1
+    while s < cuda.blockDim.x:
+        if t % (2 * s) == 0 and i + s < work.size:
+            work[i] += work[i + s]
+            cuda.syncthreads()
+        s *= 2
+    if t == 0:
+        partials[cuda.blockIdx.x] = work[i] if i < work.size else 0
+
+# %% reduce-shared
+@cuda.jit
+def shared_sum(x, partials):
+    tile = cuda.shared.array(MAX_THREADS, float32)
+    t = cuda.threadIdx.x
+    i = cuda.grid(1)
+    tile[t] = x[i] if i < x.size else float32(0)
+    cuda.syncthreads()
+    s = 1
+    while s < cuda.blockDim.x:
+        if t % (2 * s) == 0:
+            tile[t] += tile[t + s]
+            cuda.syncthreads()
+        s *= 2
+    if t == 0:
+        partials[cuda.blockIdx.x] = tile[0]
+
+# %% reduce-sequential
+@cuda.jit
+def sequential_sum(x, partials):
+    tile = cuda.shared.array(MAX_THREADS, float32)
+    t = cuda.threadIdx.x
+    i = cuda.grid(1)
+    tile[t] = x[i] if i < x.size else float32(0)
+    cuda.syncthreads()
+    s = cuda.blockDim.x // 2
+    while s > 0:
+        if t < s:
+            tile[t] += tile[t + s]
+            cuda.syncthreads()
+        s //= 2
+    if t == 0:
+        partials[cuda.blockIdx.x] = tile[0]
+
+# %% reduce-grid-stride
+@cuda.jit
+def grid_stride_sum(x, partials):
+    tile = cuda.shared.array(MAX_THREADS, float32)
+    t = cuda.threadIdx.x
+    total = float32(0)
+    for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
+        total += x[i]
+    tile[t] = total
+    cuda.syncthreads()
+    s = cuda.blockDim.x // 2
+    while s > 0:
+        if t < s:
+            tile[t] += tile[t + s]
+            cuda.syncthreads()
+        s //= 2
+    if t == 0:
+        partials[cuda.blockIdx.x] = tile[0]
