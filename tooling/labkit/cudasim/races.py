@@ -8,9 +8,9 @@ The verdict does not depend on the order in which the engine happened to run the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import NamedTuple
 
 import numpy as np
 
@@ -59,13 +59,21 @@ class Race:
         return self.text
 
 
-class _Event(NamedTuple):
-    offset: np.ndarray
-    size: int
-    kind: int
-    site: int
-    thread: np.ndarray
-    epoch: np.ndarray | None
+class _Event:
+    """One access by some threads; its offsets are worked out only where they are needed."""
+
+    __slots__ = ("_offset", "epoch", "kind", "site", "size", "thread")
+
+    def __init__(self, offset: np.ndarray | Callable[[], np.ndarray], size: int, kind: int, site: int,
+                 thread: np.ndarray, epoch: np.ndarray | None) -> None:
+        self._offset = offset
+        self.size, self.kind, self.site, self.thread, self.epoch = size, kind, site, thread, epoch
+
+    @property
+    def offset(self) -> np.ndarray:
+        if callable(self._offset):
+            self._offset = self._offset()
+        return self._offset
 
 
 class Detector:
@@ -79,7 +87,7 @@ class Detector:
         self._held = 0
         self._found: dict[tuple, tuple] = {}
 
-    def access(self, buf: int, offset: np.ndarray, size: int, kind: int, site: int, thread: np.ndarray,
+    def access(self, buf: int, offset: np.ndarray | Callable[[], np.ndarray], size: int, kind: int, site: int, thread: np.ndarray,
                epoch: np.ndarray | None) -> None:
         """Note one access by some threads."""
         self._interval.setdefault(buf, []).append(_Event(offset, size, kind, site, thread, epoch))
@@ -286,7 +294,7 @@ def _grains(e: _Event, grain: int) -> list[_Event]:
     """An access wider than the buffer's cell, as one access for each cell."""
     if e.size <= grain:
         return [e]
-    return [e._replace(offset=e.offset + k, size=grain) for k in range(0, e.size, grain)]
+    return [_Event(e.offset + k, grain, e.kind, e.site, e.thread, e.epoch) for k in range(0, e.size, grain)]
 
 
 def _lowest_pair(ps: list[tuple[int, int, int]], qs: list[tuple[int, int, int]]) -> tuple | None:

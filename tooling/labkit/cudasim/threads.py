@@ -7,6 +7,8 @@ A thread runs until it waits at a barrier or a warp primitive; the order of thre
 
 from __future__ import annotations
 
+import linecache
+import re
 import sys
 from collections.abc import Callable
 from types import CodeType, FunctionType
@@ -696,19 +698,14 @@ def garbage(shape: Any, dt: np.dtype) -> np.ndarray:
     return a
 
 
-_TARGETS: dict[tuple[CodeType, int], str] = {}
+def assigned_name(filename: str, line: int) -> str:
+    """The variable that the call in this line is assigned to."""
+    m = re.match(r"\s*(\w+)\s*=", linecache.getline(filename, line))
+    return m.group(1) if m else f"array of line {line}"
 
 
 def _target(frame: Any) -> str:
-    """The variable that the call in this line is assigned to."""
-    key = (frame.f_code, frame.f_lineno)
-    if key not in _TARGETS:
-        import linecache
-        import re
-
-        m = re.match(r"\s*(\w+)\s*=", linecache.getline(frame.f_code.co_filename, frame.f_lineno))
-        _TARGETS[key] = m.group(1) if m else f"shared array of line {frame.f_lineno}"
-    return _TARGETS[key]
+    return assigned_name(frame.f_code.co_filename, frame.f_lineno)
 
 
 def _range(*args: Any) -> Any:
