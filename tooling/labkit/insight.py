@@ -55,7 +55,7 @@ def bars(values: Mapping[str, float], *, ylabel: str, title: str = "", log: bool
     for place, (name, value) in enumerate(values.items()):
         colour, hatch = COLOURS[place % len(COLOURS)], _HATCHES[place % len(_HATCHES)]
         drawn = axes.bar(name, value, color=colour, hatch=hatch, edgecolor="black", linewidth=0.6)
-        axes.bar_label(drawn, labels=[f"{value:.3g}"], padding=2, fontsize=9)
+        axes.bar_label(drawn, labels=[f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"], padding=2, fontsize=9)
     if log:
         axes.set_yscale("log")
     axes.margins(y=0.12)

@@ -58,9 +58,9 @@ def test_an_interrupt_goes_through():
 
 
 def test_bars_have_labels_and_values():
-    axes = insight.bars({"full": 3.0, "LoRA": 0.25}, ylabel="memory [MiB]", title="Adam", log=True)
+    axes = insight.bars({"full": 16578.2, "LoRA": 0.25}, ylabel="memory [MiB]", title="Adam", log=True)
     assert axes.get_ylabel() == "memory [MiB]"
-    assert [text.get_text() for text in axes.texts] == ["3", "0.25"]
+    assert [text.get_text() for text in axes.texts] == ["16,578", "0.25"]
     assert axes.get_yscale() == "log"
 
 
