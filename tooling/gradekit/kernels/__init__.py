@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gradekit.kernels.client import SandboxedNotebookClient
     from gradekit.kernels.forkserver import ForkServer
-    from gradekit.kernels.install import install
+    from gradekit.kernels.kernelspec import install
     from gradekit.kernels.limits import Death, KernelRequest, Limits
     from gradekit.kernels.report import SandboxError, SandboxReport, probe
 
@@ -22,7 +22,7 @@ _HOMES = {
     "SandboxError": "report",
     "SandboxReport": "report",
     "SandboxedNotebookClient": "client",
-    "install": "install",
+    "install": "kernelspec",
     "probe": "report",
 }
 

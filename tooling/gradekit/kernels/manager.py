@@ -49,6 +49,7 @@ class SandboxedKernelManager(AsyncKernelManager):
         self.server, self.request = server, request
         self._kernel_spec = KernelSpec(argv=["-"], display_name="gradekit", language="python", interrupt_mode="signal")
         self.client_factory = FastClient
+        self._clients: list[FastClient] = []
 
     @property
     def process(self) -> KernelProcess:
@@ -88,10 +89,12 @@ class SandboxedKernelManager(AsyncKernelManager):
     async def is_alive(self) -> bool:
         return await self._async_is_alive()
 
+    def client(self, **kwargs: Any) -> FastClient:
+        client = super().client(**kwargs)
+        self._clients.append(client)
+        return client
+
     async def cleanup_resources(self, restart: bool = False) -> None:
-        if self._created_context and not restart:
-            self.context.destroy(linger=0)
-            self._created_context = False
         self.discard()
 
     def discard(self) -> None:
@@ -99,6 +102,10 @@ class SandboxedKernelManager(AsyncKernelManager):
         if self.provisioner is not None and self.provisioner.process is not None:
             self.provisioner.process.kill("its work was done")
             self.provisioner.process.wait(10)
-
-    def on_death(self, function: Callable[[], None]) -> None:
-        self.process.on_death(function)
+        while self._clients:
+            client = self._clients.pop()
+            client.stop_channels()
+            client.context.destroy(linger=0)
+        if self._created_context:
+            self.context.destroy(linger=0)
+            self._created_context = False

@@ -109,7 +109,9 @@ def leave_old_root() -> None:
     linux.set_mount_attributes("/", linux.MOUNT_ATTR_RDONLY, recursive=False)
 
 
-def job_mounts(uid: int, disk_bytes: int, disk_files: int, readable: Iterable[str], gpu: str | None) -> None:
+def job_mounts(
+    uid: int, disk_bytes: int, disk_files: int, readable: Iterable[str], gpu: str | None, *, new_proc: bool
+) -> None:
     """In the job's own mount namespace: a private work folder, /tmp and /dev/shm under one quota, /dev/pts, /proc."""
     linux.mount("tmpfs", _BOX, "tmpfs", _LOCKED, f"size={disk_bytes},nr_inodes={disk_files + 16},mode=755")
     for name, mode in (("tmp", 0o1777), ("shm", 0o1777), ("tmp/home", 0o700), ("work", 0o755)):
@@ -124,7 +126,8 @@ def job_mounts(uid: int, disk_bytes: int, disk_files: int, readable: Iterable[st
     for tree in hidden:
         _place(tree, tree.path)
     linux.mount("devpts", "/dev/pts", "devpts", linux.MS_NOSUID | linux.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0600")
-    mount_proc()
+    if new_proc:
+        mount_proc()
     linux.mount("tmpfs", _BOX, "tmpfs", _LOCKED | linux.MS_RDONLY, "size=4k,nr_inodes=1,mode=000")
 
 

@@ -17,6 +17,7 @@ import contextlib
 import os
 import resource
 import signal
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -224,6 +225,7 @@ def enter_job(inside: Confinement, job: JobPlan) -> str:
             job.limits.disk_files + job.given_files,
             inside.plan.readable,
             job.gpu,
+            new_proc="pid" not in without,
         )
         if "net" not in without:
             linux.loopback_up()
@@ -240,6 +242,7 @@ def enter_job(inside: Confinement, job: JobPlan) -> str:
             os.mkdir(folder, 0o700)
             os.chown(folder, uid, uid)
         linux.become(uid, uid, groups=True)
+        _check_interpreter()
         work = f"{root}/work"
     else:
         root = f"{inside.plan.jobs_dir}/{job.leaf}"
@@ -248,6 +251,12 @@ def enter_job(inside: Confinement, job: JobPlan) -> str:
         work = f"{root}/work"
     os.chdir(work)
     return work
+
+
+def _check_interpreter() -> None:
+    for path in (os.path.realpath(sys.executable), os.path.join(sys.prefix, "lib")):
+        if not os.access(path, os.R_OK):
+            raise PermissionError(13, f"{path} lies in a folder closed to other uids: move the environment out of it")
 
 
 def temporary_directory(inside: Confinement, leaf: str) -> str:

@@ -54,8 +54,9 @@ def main() -> NoReturn:
         kernel_code = kernelapp.loader.get_code(kernelapp.name)  # read now: inside, gradekit's files are out of sight
         inside = sandbox.enter_server(level, plan)
         os.environ.update(child.places(sandbox.temporary_directory(inside, "server")))
-        _preload(request["preload"])
+        os.makedirs(os.environ["HOME"])
         app = _prepare_kernel(kernelapp, kernel_code)
+        _preload(request["preload"])  # with a shell in place: matplotlib's inline backend looks for one
         inside.data_bytes = sandbox.data_segment_bytes()
     except BaseException as error:
         _say(launcher, {"error": f"{type(error).__name__}: {error}"})
@@ -69,22 +70,20 @@ def _say(launcher: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _preload(modules: list[str]) -> None:
-    os.makedirs(os.environ["HOME"])
     with _no_cuda() if "torch" in modules else contextlib.nullcontext():
         for name in modules:
             importlib.import_module(name)
-
-
-def _prepare_kernel(spec: importlib.machinery.ModuleSpec, code: types.CodeType) -> ForkedKernelApp:
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    exec(code, module.__dict__)
-    app = module.ForkedKernelApp.prepare()
     if (running := threading.active_count()) > 1:
         names = ", ".join(t.name for t in threading.enumerate()[1:])
         raise RuntimeError(f"{running - 1} threads were started by the preloads ({names}): a fork would lose them")
     gc.collect()
     gc.freeze()  # no child's collector touches, and so copies, what was loaded before the fork
-    return app
+
+
+def _prepare_kernel(spec: importlib.machinery.ModuleSpec, code: types.CodeType) -> ForkedKernelApp:
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    exec(code, module.__dict__)
+    return module.ForkedKernelApp.prepare()
 
 
 @contextlib.contextmanager
