@@ -12,9 +12,10 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nbformat
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
 from gradekit.course import Role, role_of
@@ -109,8 +110,9 @@ async def _run_from(run: _Run, job: Job, manager: SandboxedKernelManager, first:
         timeout=job.cell_timeout,
         allow_errors=True,
         store_widget_state=False,
+        on_cell_executed=_show_silent_error,
     )
-    async with client.async_setup_kernel(cleanup_kc=False):
+    async with client.async_setup_kernel(cleanup_kc=True):
         run.sandbox = manager.process.level
         for index, cell in enumerate(run.notebook.cells):
             if cell.cell_type != "code" or not cell.source.strip() or index in run.died:
@@ -120,11 +122,13 @@ async def _run_from(run: _Run, job: Job, manager: SandboxedKernelManager, first:
             start = time.monotonic()
             try:
                 await client.async_execute_cell(target, index, store_history=False)
-            except (DeadKernelError, CellTimeoutError) as error:
+                if index in client.timed_out:
+                    _show_error(target, "CellTimeoutError", f"it ran for more than {job.cell_timeout:g} s")
+            except DeadKernelError as error:
                 death = manager.death
                 why = death.reason if death else str(error)
                 run.died[index] = f"the kernel ended here: {why}"
-                _show_death(cell, why)
+                _show_error(cell, "KernelDied", why)
                 return max(index, first - 1)
             finally:
                 if index >= first:
@@ -133,10 +137,17 @@ async def _run_from(run: _Run, job: Job, manager: SandboxedKernelManager, first:
     return None
 
 
-def _show_death(cell: NotebookNode, why: str) -> None:
+def _show_error(cell: NotebookNode, name: str, why: str) -> None:
     """Leave the reason where the student and the TA look for it: under the cell."""
-    cell.outputs = [o for o in cell.get("outputs", []) if o.output_type == "stream"]
-    cell.outputs.append(nbformat.v4.new_output("error", ename="KernelDied", evalue=why, traceback=[f"KernelDied: {why}"]))
+    cell.outputs = [output for output in cell.get("outputs", []) if output.output_type == "stream"]
+    cell.outputs.append(nbformat.v4.new_output("error", ename=name, evalue=why, traceback=[f"{name}: {why}"]))
+
+
+def _show_silent_error(cell: NotebookNode, cell_index: int, execute_reply: dict[str, Any]) -> None:
+    """An error that the kernel reports, but that student code kept from being shown, is an error all the same."""
+    reply = execute_reply["content"]
+    if reply["status"] == "error" and not any(output.output_type == "error" for output in cell.outputs):
+        _show_error(cell, str(reply.get("ename", "Error")), str(reply.get("evalue", "")))
 
 
 def _verdicts(run: _Run, job: Job) -> list[Verdict]:

@@ -59,7 +59,7 @@ class Planner:
         course.require(assignment)
         self.targets = read_targets(course, assignment)
         self.master = dict(_files(course.path("source", assignment), course, notebooks=False))
-        self.preload = choose([_as_notebook(target) for target in self.targets])
+        self.preload = choose(lab.path for lab in course.labs(assignment))
         timeout = Execute(config=course.config).timeout
         self.cell_timeout = float(timeout or limits.wall_s)
         self._base = digest(*self._target_bytes(), *_listing(self.master), repr(limits).encode())
@@ -166,10 +166,6 @@ def _released(source: str, kind: str, clear: tuple[ClearHiddenTests, ClearMarkSc
     hidden._remove_hidden_test_region(cell)
     scheme._remove_mark_scheme_region(cell)
     return cell.source
-
-
-def _as_notebook(target: Target) -> NotebookNode:
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c.source) for c in target.cells if c.kind == "code"])
 
 
 def _files(

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from nbgrader.api import Comment, Grade, Gradebook, MissingEntry, SubmittedAssignment, SubmittedNotebook
+from nbgrader.api import Comment, Grade, Gradebook, InvalidEntry, MissingEntry, SubmittedAssignment, SubmittedNotebook
 from nbgrader.preprocessors import AssignLatePenalties
 from sqlalchemy.exc import OperationalError
 
@@ -174,7 +174,8 @@ def one_transaction(gradebook: Gradebook) -> Iterator[None]:
     session = gradebook.db()
     session.commit = session.flush
     try:
-        yield
+        with session.no_autoflush:  # nbgrader's half-built objects are not to be flushed by their own queries
+            yield
     except BaseException:
         session.rollback()
         raise
@@ -189,7 +190,7 @@ def _patiently(write: Callable[[], T]) -> T:
     for attempt in range(LOCK_RETRIES):
         try:
             return write()
-        except OperationalError as error:
+        except (OperationalError, InvalidEntry) as error:  # nbgrader's API turns some of the first into the second
             if "locked" not in str(error) or attempt == LOCK_RETRIES - 1:
                 raise
             log.warning("the gradebook is held by another program; waiting for it (%d)", attempt + 1)

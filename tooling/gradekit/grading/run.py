@@ -170,11 +170,10 @@ def _run(
                 yield under_way
 
 
-def _fail(
-    done: Graded, submission: Submission, error: Exception, progress: Callable[[Submission, str], None]
-) -> None:
+def _fail(done: Graded, submission: Submission, error: Exception, progress: Callable[[Submission, str], None]) -> None:
     done.failed[submission] = str(error)
-    log.error("%s %s: not graded: %s", submission.student, submission.assignment, error, exc_info=error)
+    log.error("%s %s: not graded: %s", submission.student, submission.assignment, error)
+    log.debug("where it was raised", exc_info=error)
     progress(submission, "failed")
 
 

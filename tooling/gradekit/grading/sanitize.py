@@ -80,7 +80,9 @@ def _read_cells(content: bytes, findings: list[str]) -> list[NotebookNode]:
         try:
             raw = nbformat.reads(text, as_version=4)
         except Exception:  # a converter meets whatever the student wrote
-            raise _NotANotebook(f"its format ({raw.get('nbformat')!r}) is not one that nbformat can bring to 4") from None
+            raise _NotANotebook(
+                f"its format ({raw.get('nbformat')!r}) is not one that nbformat can bring to 4"
+            ) from None
     if not isinstance(raw.get("cells"), list):
         raise _NotANotebook("it has no list of cells")
     cells = []
