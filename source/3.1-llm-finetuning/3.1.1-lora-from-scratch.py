@@ -224,7 +224,7 @@ def lora_init(
     HINTS:
         1. A tensor becomes trainable when you wrap it in nn.Parameter.
         2. torch.empty(...).uniform_(low, high, generator=generator) fills a tensor in place.
-        3. The bound is 1 / math.sqrt(in_features); the zeros are torch.zeros(out_features, rank).
+        3. The bound is one over math.sqrt of in_features; torch.zeros makes the other factor.
     """
     ### BEGIN SOLUTION
     if not 1 <= rank <= min(in_features, out_features):
@@ -329,7 +329,7 @@ def lora_forward(x: Tensor, base: nn.Linear, lora_A: Tensor, lora_B: Tensor, sca
     HINTS:
         1. x has its features last, so every matrix comes from the right, transposed.
         2. x @ lora_A.T has shape (..., r).
-        3. From there another @ lora_B.T gives (..., d_out); multiply by scaling and add base(x).
+        3. From there a second product, with lora_B, gives (..., d_out). Scale it, and let base do its own part.
     """
     ### BEGIN SOLUTION
     down = x @ lora_A.T
@@ -433,8 +433,8 @@ class LoRALinear(nn.Module):
 
         HINTS:
             1. Everything is an assignment to self, but for the freezing.
-            2. base.requires_grad_(False) freezes weight and bias together.
-            3. r is lora_A.shape[0]; use / and not //.
+            2. A module has requires_grad_ too; it freezes weight and bias together.
+            3. r is the number of rows of lora_A; use / and not //.
         """
         super().__init__()
         ### BEGIN SOLUTION
@@ -576,7 +576,7 @@ def merge(layer: LoRALinear) -> None:
     HINTS:
         1. The shapes fit only one way: (d_out, r) @ (r, d_in).
         2. The flag is yours to keep: read it first, write it last.
-        3. with torch.no_grad(): layer.base.weight += layer.scaling * ...
+        3. Inside with torch.no_grad(): a += on layer.base.weight does it.
     """
     ### BEGIN SOLUTION
     if layer.merged:
@@ -745,7 +745,7 @@ def inject_lora(model: nn.Module, targets: Sequence[str], make_layer: Callable[[
     HINTS:
         1. path.rpartition(".") returns (parent path, ".", last component); for a path without dots the first is "".
         2. model.get_submodule("") is the model itself.
-        3. setattr(model.get_submodule(parent), last, make_layer(module)) inside the loop.
+        3. setattr takes the parent module, the last component, and what make_layer returned.
     """
     ### BEGIN SOLUTION
     replaced = []
@@ -872,7 +872,7 @@ def freeze_base(model: nn.Module) -> tuple[int, int]:
 
     HINTS:
         1. for name, parameter in model.named_parameters(): ...
-        2. name.rpartition(".")[2] is the last component.
+        2. You took the last component of a path in Exercise 5.
         3. parameter.requires_grad_(condition), and parameter.numel() to count.
     """
     ### BEGIN SOLUTION
@@ -961,7 +961,7 @@ def training_memory(model: nn.Module) -> dict[str, int]:
 
     HINTS:
         1. model.parameters() gives every parameter once.
-        2. A parameter occupies p.numel() * p.element_size() bytes.
+        2. p.numel() numbers of p.element_size() bytes each.
         3. With t the bytes of what trains: gradients are t, Adam is 2 t.
     """
     ### BEGIN SOLUTION
@@ -982,7 +982,7 @@ def test_unit_lora_memory():
     def check(model, what):
         """Run a real step, then look at what is there."""
         got = training_memory(model)
-        weights = {p.data_ptr(): p.numel() * p.element_size() for p in model.parameters()}
+        weights = {p.data_ptr(): p.nbytes for p in model.parameters()}
         trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=0.0)
         sum(p.float().sum() for p in trained).backward()
@@ -1069,7 +1069,7 @@ def finetune(model: nn.Module, batches: Sequence[Tensor], learning_rate: float) 
 
     HINTS:
         1. The order in a step: forward, zero_grad, backward, step.
-        2. torch.optim.AdamW(trainable, lr=learning_rate, weight_decay=0.0): the default decay is not zero.
+        2. torch.optim.AdamW takes a list of parameters, lr and weight_decay; the default decay is not zero.
         3. model.train() before the loop, model.eval() after it.
     """
     ### BEGIN SOLUTION
@@ -1246,9 +1246,9 @@ def best_adapter(delta: Tensor, rank: int, scaling: float) -> tuple[Tensor, Tens
         tensor([3., 2., 0.])
 
     HINTS:
-        1. U, S, Vh = torch.linalg.svd(delta, full_matrices=False)
-        2. U[:, :rank] are the first r columns, Vh[:rank] the first r rows.
-        3. One factor can take all of S: (U[:, :rank] * S[:rank]) scales the columns.
+        1. torch.linalg.svd with full_matrices=False returns U, S and V, the last one already transposed.
+        2. You want the first r columns of U, and the first r rows of the transposed V.
+        3. One factor can take all of S: multiplying a matrix by a vector scales its columns.
     """
     ### BEGIN SOLUTION
     U, S, Vh = torch.linalg.svd(delta, full_matrices=False)
@@ -1340,8 +1340,8 @@ def export_adapter(model: nn.Module) -> dict[str, Tensor]:
 
     HINTS:
         1. You selected the same parameters in Exercise 6.
-        2. f"base_model.model.{name}.weight" is the new name.
-        3. parameter.detach().clone() is a copy without a graph.
+        2. The new name is the old one between a prefix and a suffix: an f-string.
+        3. detach() leaves the graph, clone() makes a copy; you need both.
     """
     ### BEGIN SOLUTION
     return {
@@ -1633,6 +1633,7 @@ def check_spark_record(record: dict) -> str:
     return f"look again at {', '.join(odd)}: missing or out of the plausible range" if odd else "complete and plausible"
 
 
+# %%
 check_spark_record(spark_record)
 
 
@@ -1651,7 +1652,7 @@ check_spark_record(spark_record)
 #
 # ```python
 # self.scaling = alpha                       # wrong: rank 64 learns 64 times as hard as rank 1
-# self.scaling = alpha / lora_A.shape[0]     # right
+# self.scaling = alpha / r                   # right
 # ```
 # It trains all the same, at another learning rate, and an exported adapter is wrong by the factor r in PEFT.
 
@@ -1659,8 +1660,8 @@ check_spark_record(spark_record)
 # **3. Building the big product.**
 #
 # ```python
-# h = x @ (scaling * lora_B @ lora_A).T      # wrong: d_out x d_in numbers and operations, in every pass, for nothing
-# h = (x @ lora_A.T) @ lora_B.T * scaling    # right
+# h = x @ (scaling * B @ A).T                # wrong: d_out x d_in numbers and operations, in every pass, for nothing
+# h = scaling * B (A x), from right to left  # right
 # ```
 # The numbers agree, so no test of values notices. A count of operations does.
 #
@@ -1676,7 +1677,7 @@ check_spark_record(spark_record)
 #
 # ```python
 # if any(target in path for target in targets): ...           # wrong: "proj" hits q_proj, up_proj and old_proj_norm
-# if path.rpartition(".")[2] in targets: ...                  # right
+# if path.split(".")[-1] in targets: ...                      # right
 # ```
 #
 # **6. Counting Adam for what is frozen.**
