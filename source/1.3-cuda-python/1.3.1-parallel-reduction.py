@@ -1050,8 +1050,9 @@ class Spy:
         def call(source, target):
             for array in (source, target):
                 assert hasattr(array, "copy_to_host"), f"launch on device arrays, not on {type(array).__name__}"
-            values, blocks = source.copy_to_host(), configuration[0]
-            self.launches.append((blocks, configuration[1], source.size, target.size))
+            blocks, threads = (int(np.prod(part)) for part in configuration[:2])
+            values = source.copy_to_host()
+            self.launches.append((blocks, threads, source.size, target.size))
             self.arrays.append((source, target))
             target.copy_to_device(np.array([self.rule(values[b::blocks]) for b in range(blocks)], np.float32))
 
@@ -1076,6 +1077,7 @@ def check_two_stage(rule, x, blocks, threads):
     checking.equal(got, float(np.float32(rule(parts))), what=f"two_stage_sum of {x.size} elements with {rule.__name__}")
     want = [(blocks, threads, x.size, blocks), (1, threads, blocks, 1)]
     checking.equal(spy.launches, want, what="launches as (blocks, threads, length of input, of output)")
+    checking.equal(spy.arrays[0][0].copy_to_host(), np.ascontiguousarray(x), what="input of the first launch")
     assert spy.arrays[1][0] is spy.arrays[0][1], "the second launch has to read the array that the first one wrote"
 
 
