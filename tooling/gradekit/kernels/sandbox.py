@@ -35,6 +35,7 @@ _JOB_NAMESPACES = {
 }  # fmt: skip
 _STUDENT = 1000
 _OOM_FIRST = "800"
+_KERNEL_BYTES = 128 << 20  # address space of ipykernel's own threads, mostly stacks that are never touched
 
 
 @dataclass(frozen=True)
@@ -296,7 +297,7 @@ def _set_limits(inside: Confinement, limits: Limits) -> None:
     # SIGXCPU first, SIGKILL a second later: pid 1 of a namespace does not hear the first.
     linux.set_limit(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 1)
     if inside.cgroups is None:
-        linux.set_limit(resource.RLIMIT_DATA, inside.data_bytes + limits.memory_bytes)
+        linux.set_limit(resource.RLIMIT_DATA, inside.data_bytes + _KERNEL_BYTES + limits.memory_bytes)
 
 
 def _rules(inside: Confinement, job: JobPlan) -> list[tuple[str, int]]:
