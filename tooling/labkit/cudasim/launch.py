@@ -78,7 +78,7 @@ def prepare(name: str, v: Any) -> Argument:
     if isinstance(v, str):
         raise LaunchError(f"argument '{name}' is a string: there are no strings on a GPU; pass a number or an array")
     if isinstance(v, bool):
-        return Argument(name, np.bool_(v))
+        return Argument(name, v)
     return Argument(name, values.typed(v))
 
 
@@ -177,7 +177,10 @@ def execute(fn: FunctionType, grid: tuple[int, int, int], block: tuple[int, int,
                 raise
             reason = str(e)
         for a, s in zip(args, saved, strict=True):
-            if s is not None:
+            if isinstance(s, np.void):
+                for f in s.dtype.names or ():
+                    a.value[f] = s[f]
+            elif s is not None:
                 a.value[...] = s
         if profile is not None:
             profile.clear()

@@ -304,8 +304,7 @@ class Run:
                 self.recorder.races.barrier(which)
             if self.profile is not None:
                 s = self.recorder.sites[self.recorder.site(*site)]
-                for _ in range(self.nb if which is None else len(which)):
-                    self.profile.barrier(s)
+                self.profile.barrier(s, self.nb if which is None else len(which))
         if self.epoch is not None:
             if m is None:
                 self.epoch = None
@@ -524,8 +523,9 @@ def _merge_env(bits: np.ndarray, env: Env, new: Env) -> None:
 
 _BINARY: dict[type, Callable] = {
     ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.true_divide,
-    ast.FloorDiv: np.floor_divide, ast.Mod: np.remainder, ast.Pow: values.power, ast.LShift: np.left_shift,
-    ast.RShift: np.right_shift, ast.BitOr: np.bitwise_or, ast.BitXor: np.bitwise_xor, ast.BitAnd: np.bitwise_and,
+    ast.FloorDiv: np.floor_divide, ast.Mod: np.remainder, ast.Pow: values.power, ast.LShift: values.bitwise(np.left_shift),
+    ast.RShift: values.bitwise(np.right_shift), ast.BitOr: values.bitwise(np.bitwise_or),
+    ast.BitXor: values.bitwise(np.bitwise_xor), ast.BitAnd: values.bitwise(np.bitwise_and),
 }
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow)
 _COMPARE: dict[type, Callable] = {
@@ -1149,7 +1149,7 @@ class Function:
             raise Unsupported("keyword arguments")
         inner = source.python_function(f)
         if inner is not None:
-            source.check_compiles(inner)
+            source.check_compiles(inner, device=True)
             args = [self.expr(a) for a in e.args]
             callee = self.program.function(inner)
             return lambda S, env, m: callee.call(S, [a(S, env, m) for a in args], m)
@@ -1296,8 +1296,6 @@ def global_array(v: np.ndarray, name: str, buf: int, base: int, writeable: bool 
     strides = tuple(s // dt.itemsize for s in v.strides)
     low = sum((n - 1) * s for n, s in zip(v.shape, strides, strict=True) if s < 0) if v.size else 0
     high = sum((n - 1) * s for n, s in zip(v.shape, strides, strict=True) if s > 0) if v.size else -1
-    first = v[tuple(n - 1 if s < 0 else 0 for n, s in zip(v.shape, strides, strict=True))] if v.size else v
-    del first
     start = v[tuple(slice(None, None, -1) if s < 0 else slice(None) for s in strides)] if low else v
     flat = np.lib.stride_tricks.as_strided(start, (high - low + 1,), (dt.itemsize,), writeable=writeable and v.flags.writeable)
     byte0 = v.__array_interface__["data"][0] + low * dt.itemsize - base if buf >= 0 else 0
@@ -1316,7 +1314,7 @@ class Program:
 
     def function(self, fn: FunctionType) -> Function:
         """The compiled form of a function; compiled when it is first called."""
-        key = (fn.__code__, fn.__closure__)
+        key = (fn.__code__, tuple(map(id, fn.__closure__ or ())))
         if key not in self.functions:
             self.functions[key] = Function(fn, self)
         return self.functions[key]
@@ -1335,7 +1333,7 @@ class Program:
                 if isinstance(a.value, np.ndarray):
                     base = recorder.buffers[buf].keep if recorder is not None and buf >= 0 else 0
                     env[name] = global_array(a.value, name, buf, base)
-                elif isinstance(a.value, (np.number, np.bool_)):
+                elif isinstance(a.value, (np.number, np.bool_, bool)):
                     env[name] = a.value
                 elif a.value is None or (type(a.value) is tuple and all(isinstance(x, np.number) for x in a.value)):
                     env[name] = a.value

@@ -172,9 +172,9 @@ class Profile:
         c.branches += int(np.count_nonzero(here))
         c.divergent += int(np.count_nonzero((yes > 0) & (yes < here)))
 
-    def barrier(self, site: Site) -> None:
-        """Count a barrier of one block."""
-        self._at(site).barriers += 1
+    def barrier(self, site: Site, blocks: int = 1) -> None:
+        """Count a barrier of some blocks."""
+        self._at(site).barriers += blocks
 
     def arithmetic(self, site: Site, lanes: int) -> None:
         """Count an arithmetic operation by some lanes."""
@@ -232,7 +232,8 @@ class Profile:
     def __str__(self) -> str:
         if not self.sites:
             return "nothing was launched inside this profile"
-        head = ("line", "global", "sectors/req", "efficiency", "shared", "ways", "atomics", "divergent", "source")
+        head = ("line", "global", "sectors/req", "efficiency", "shared", "ways", "atomics", "divergent", "barriers",
+                "source")
         rows = [head]
         by_place: dict[tuple[str, int], Counts] = {}
         for site in sorted(self.sites):
@@ -295,7 +296,7 @@ def _cells(c: Counts) -> tuple[str, ...]:
             str(c.shared_loads + c.shared_stores) if c.shared_requests else "",
             f"{c.ways:.1f}" if c.shared_requests else "",
             f"{c.atomics} (x{c.contention})" if c.atomics else "",
-            f"{c.divergent}/{c.branches}" if c.branches else "")
+            f"{c.divergent}/{c.branches}" if c.branches else "", str(c.barriers) if c.barriers else "")
 
 
 def _dense(addr: np.ndarray, lanes: Lanes) -> np.ndarray:

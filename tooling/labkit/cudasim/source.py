@@ -92,7 +92,7 @@ def outer_names(fn: FunctionType) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=512)
-def _refusal(code: CodeType) -> tuple[int, str] | None:
+def _refusal(code: CodeType, device: bool) -> tuple[int, str] | None:
     node = _tree(code)
     if node is None:
         return None
@@ -109,7 +109,7 @@ def _refusal(code: CodeType) -> tuple[int, str] | None:
                 found.append((n.lineno, _REFUSED[type(n)]))  # type: ignore[attr-defined]
             elif isinstance(n, ast.BinOp) and isinstance(n.op, ast.MatMult):
                 found.append((n.lineno, "the @ operator: write the sum over k out as a loop"))
-            elif _is_shared_array(n):
+            elif not device and _is_shared_array(n):  # a device function may be called with literals
                 bad = _varying(n.args[0] if n.args else _keyword(n, "shape"), local_names, node)  # type: ignore[attr-defined]
                 if bad:
                     kind = n.func.value.attr  # type: ignore[attr-defined]
@@ -151,13 +151,16 @@ def _constant_local(name: str, fn: ast.FunctionDef) -> bool:
     ) and not any(isinstance(n, ast.Name) and n.id in {a.arg for a in fn.args.args} for n in ast.walk(values[0]))
 
 
-def check_compiles(fn: FunctionType) -> None:
+def check_compiles(fn: FunctionType, device: bool = False) -> None:
     """Refuse Python that the CUDA compiler refuses.
+
+    Args:
+        fn: a kernel, or (`device`) a device function.
 
     Raises:
         CompileError: naming the first such line, and what to write instead.
     """
-    refusal = _refusal(fn.__code__)
+    refusal = _refusal(fn.__code__, device)
     if refusal:
         line, what = refusal
         raise CompileError(f"{where(fn.__code__.co_filename, line)}: kernel '{fn.__name__}' uses {what}")

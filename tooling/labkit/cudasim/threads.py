@@ -105,6 +105,8 @@ class ThreadArray:
             return ThreadArray(v, self._launch, self._name, self._buf, self._base)
         if type(v) in _WIDEN:
             return np.int64(v)
+        if type(v) is np.uint64:
+            return values.Unsigned(v)
         if isinstance(v, np.void) and v.dtype.names:
             return Record(v, self._launch, self._name, self._buf, self._base)
         return v
@@ -271,7 +273,7 @@ class Launch:
         self.current: Thread = None  # type: ignore[assignment]
         self.shared_bytes: dict[Any, int] = {}
         self.shared_buffers: dict[Any, int] = {}
-        self.functions: dict[CodeType, Callable] = {}
+        self.functions: dict[Any, Callable] = {}
         self.cuda = Cuda(self)
         self.waits = source.mentions(fn, _WAITS)
         # Only a loop around an atomic or a flag can wait for another thread without a barrier.
@@ -568,11 +570,12 @@ class Launch:
     def bind(self, fn: FunctionType) -> Callable:
         """The function with its constants typed, and the engine behind the names it uses."""
         code = fn.__code__
-        if code in self.functions:
-            return self.functions[code]
+        key = (code, tuple(map(id, fn.__closure__ or ())))
+        if key in self.functions:
+            return self.functions[key]
         names: dict[str, Any] = {"__builtins__": {**_BUILTINS, **source_exceptions()}, "__name__": fn.__module__}
         bound = FunctionType(_typed_code(code), names, fn.__name__, values.typed(fn.__defaults__), fn.__closure__)
-        self.functions[code] = bound
+        self.functions[key] = bound
         for name, v in fn.__globals__.items():
             if name in code.co_names:
                 names[name] = self.meaning(name, v)
@@ -590,7 +593,7 @@ class Launch:
                 except ValueError:
                     cells.append(CellType())
             again = FunctionType(bound.__code__, names, fn.__name__, values.typed(fn.__defaults__), tuple(cells))
-            self.functions[code] = bound = again
+            self.functions[key] = bound = again
         bound.__kwdefaults__ = fn.__kwdefaults__
         return bound
 
@@ -598,9 +601,7 @@ class Launch:
         """What an outer name stands for inside the kernel."""
         inner = source.python_function(v)
         if inner is not None:
-            if inner.__code__ in self.functions:
-                return self.functions[inner.__code__]
-            source.check_compiles(inner)
+            source.check_compiles(inner, device=True)
             return self.bind(inner)
         return outer_meaning(name, v, self)
 
@@ -625,9 +626,8 @@ def outer_meaning(name: str, v: Any, launch: Launch) -> Any:
         const.flags.writeable = False
         return ThreadArray(const, launch, name)
     if isinstance(v, FunctionType):
-        intrinsic = getattr(launch.cuda, v.__name__, None) if "cuda" in (v.__module__ or "") else None
-        if intrinsic is not None:
-            return intrinsic
+        if (v.__module__ or "").startswith("numba.cuda.") and ".tests." not in v.__module__:
+            return getattr(launch.cuda, v.__name__)
         def refuse(*_a: Any, **_k: Any) -> Any:
             f = user_frame(2)
             raise CompileError(f"{source.where(f.f_code.co_filename, f.f_lineno)}: the kernel calls the plain Python function "

@@ -3,7 +3,7 @@
 A kernel's integers are 64 bits wide and its float literals double precision, as numba-cuda types them: so
 `float32 + 1.0` is float64 here and on the GPU, and an integer sum wraps at 2**63.
 Smaller integers loaded from an array widen to int64 at once (uint64 stays unsigned).
-Every function works on a scalar (one thread) and on an array (one element a thread).
+Every function here works on a scalar (one thread) and on an array (one element a thread).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def widen(v: Value) -> Value:
     dt = v.dtype
     if dt.kind in "iu" and dt.itemsize < 8:
         return v.astype(np.int64)
-    return v
+    return Unsigned(v) if type(v) is np.uint64 else v
 
 
 def typed(v: Value) -> Value:
@@ -41,6 +41,42 @@ def typed(v: Value) -> Value:
     if isinstance(v, np.generic) and v.dtype.kind in "iu":
         return widen(v)
     return v
+
+
+class Unsigned(np.uint64):
+    """A uint64 whose bit operations take int64 shift counts and masks, as compiled code does."""
+
+    __slots__ = ()
+
+
+def _unsigned_operator(name: str, bitwise: bool) -> Callable:
+    base = getattr(np.uint64, name)
+
+    def op(self: Any, other: Any = None) -> Any:
+        if other is None:
+            return Unsigned(base(self))
+        if bitwise and isinstance(other, (int, np.integer)):
+            other = np.uint64(int(other) & (2**64 - 1))
+        r = base(self, other)
+        return Unsigned(r) if type(r) is np.uint64 else r
+    return op
+
+
+for _stem in ("lshift", "rshift", "and", "or", "xor", "add", "sub", "mul", "floordiv", "mod"):
+    for _prefix in ("", "r"):
+        _n = f"__{_prefix}{_stem}__"
+        setattr(Unsigned, _n, _unsigned_operator(_n, _stem in ("lshift", "rshift", "and", "or", "xor")))
+Unsigned.__invert__ = _unsigned_operator("__invert__", False)  # type: ignore[method-assign]
+
+
+def bitwise(f: Callable) -> Callable:
+    """A bit operation on scalars or lanes; where one side is uint64, the other is taken as uint64 too."""
+    def op(a: Value, b: Value) -> Value:
+        a, b = np.asarray(a), np.asarray(b)
+        if np.uint64 in (a.dtype, b.dtype) and a.dtype != b.dtype and a.dtype.kind in "iu" and b.dtype.kind in "iu":
+            a, b = a.astype(np.uint64), b.astype(np.uint64)
+        return f(a, b)[()]
+    return op
 
 
 class Cast:
@@ -205,7 +241,8 @@ def rounded(x: Value, ndigits: Value = None) -> Value:
     """round(): to an integer, halves to even, or to `ndigits` decimals."""
     if ndigits is None:
         return np.asarray(np.rint(_float_of(x))).astype(np.int64)[()]
-    return np.round(_float_of(x), int(ndigits))
+    x, n = np.asarray(_float_of(x)), int(ndigits)
+    return np.array([round(float(v), n) for v in x.ravel()], x.dtype).reshape(x.shape)[()]
 
 
 def power(x: Value, y: Value) -> Value:
@@ -231,11 +268,15 @@ def popc(x: Value) -> Value:
 def _bits32(x: Value) -> Value:
     """The value's bit pattern: 32 bits where the value is a 32-bit number, else 64."""
     u = _u64(x)
+    if np.asarray(x).dtype == np.uint64:
+        return u
     s = u.view(np.int64) if u.ndim else u.astype(np.int64)
     return np.where((s >= -(2**31)) & (s < 2**32), u & np.uint64(0xFFFFFFFF), u)
 
 
 def _is_wide(x: Value) -> Value:
+    if np.asarray(x).dtype == np.uint64:
+        return np.ones(np.shape(x), bool)
     s = _u64(x).astype(np.int64)
     return (s < -(2**31)) | (s >= 2**32)
 
