@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-from nbformat import NotebookNode
 
 from gradekit.authoring import answers
 from gradekit.authoring.answers import Answer
+from gradekit.authoring.dependencies import Graph
 from gradekit.authoring.release import released
-from gradekit.authoring.replay import Variant, replay, variant
+from gradekit.authoring.replay import replay, variant
 from gradekit.authoring.run import Execution
 from gradekit.course import Course, Lab
 from gradekit.grading.judge import Status, Verdict
@@ -51,18 +50,14 @@ class AnswerRun:
 
 
 def run_bank(course: Course, lab: Lab, *, jobs: int = 2) -> list[AnswerRun]:
-    """Grade every answer of a lab's bank, beside the reference."""
+    """Grade every answer of a lab's bank. Demonstrations that no test rests on are left out."""
     bank = answers.bank(course, lab)
     stub = released(course, lab, hidden_tests=True)
     reference = answers.apply(stub, lab, None)
-    _, runs = replay(course, lab, reference, variants(lab, bank, stub), jobs=jobs)
+    core = Graph(reference).core
+    variants = [variant(a.name, reference, answers.apply(stub, lab, a), core) for a in bank]
+    _, runs = replay(course, lab, reference, variants, jobs=jobs, cells=core)
     return [graded(lab, answer, runs[answer.name]) for answer in bank]
-
-
-def variants(lab: Lab, bank: Sequence[Answer], stub: NotebookNode) -> list[Variant]:
-    """The answers as variants of the reference. ``stub`` is the lab as released, with its hidden tests."""
-    reference = answers.apply(stub, lab, None)
-    return [variant(answer.name, reference, answers.apply(stub, lab, answer)) for answer in bank]
 
 
 def graded(lab: Lab, answer: Answer, run: Execution) -> AnswerRun:

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def replay(
     *,
     jobs: int = 2,
     setup: Sequence[str] = (),
-    until: int | None = None,
+    cells: Collection[int] | None = None,
 ) -> tuple[Execution, dict[str, Execution]]:
     """Run a notebook, and variants of it.
 
@@ -81,7 +81,7 @@ def replay(
         notebook: the sources of the trunk, which every variant shares up to its first step.
         jobs: how many variants run at the same time.
         setup: sources to run before the first cell.
-        until: the first cell of the trunk that need not run.
+        cells: the indices of the trunk's cells to run; all when it is None.
 
     Returns:
         The run of the notebook itself, and that of each variant by name.
@@ -99,7 +99,7 @@ def replay(
         "setup": list(setup),
         "jobs": jobs,
         "cell_limit": limit,
-        "steps": [step(i, source) for i, source in _code(notebook, 0) if until is None or i < until],
+        "steps": [step(i, source) for i, source in code(notebook, 0, cells)],
         "variants": [{**vars(v), "steps": [step(i, source) for i, source in v.steps]} for v in variants],
     }
     records: dict[str | None, list[dict]] = {None: [], **{v.name: [] for v in variants}}
@@ -136,17 +136,23 @@ def replay(
     return _execution(notebook, trunk), runs
 
 
-def variant(name: str, trunk: NotebookNode, changed: NotebookNode) -> Variant:
-    """The variant that turns one notebook into another with the same cells, some with another source."""
+def variant(
+    name: str, trunk: NotebookNode, changed: NotebookNode, cells: Collection[int] | None = None, *, limit: float = 300.0
+) -> Variant:
+    """The variant that turns one notebook into another with the same cells, some with another source.
+
+    ``cells`` are the indices of those to run; all when it is None.
+    """
     pairs = zip(trunk.cells, changed.cells, strict=True)
     differ = (i for i, (old, new) in enumerate(pairs) if old.cell_type == "code" and old.source != new.source)
     first = next(differ, None)
-    steps = [] if first is None else _code(changed, first)
-    return Variant(name, first, steps)
+    return Variant(name, first, [] if first is None else code(changed, first, cells), limit=limit)
 
 
-def _code(notebook: NotebookNode, first: int) -> list[tuple[int, str]]:
-    return [(i, cell.source) for i, cell in enumerate(notebook.cells) if i >= first and cell.cell_type == "code"]
+def code(notebook: NotebookNode, first: int, cells: Collection[int] | None) -> list[tuple[int, str]]:
+    """Index and source of the code cells from ``first`` on, of those in ``cells``."""
+    chosen = enumerate(notebook.cells)
+    return [(i, c.source) for i, c in chosen if i >= first and c.cell_type == "code" and (cells is None or i in cells)]
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -169,14 +175,16 @@ def _execution(notebook: NotebookNode, records: Sequence[dict]) -> Execution:
     """The records of one run as an executed notebook."""
     notebook = blank(notebook)
     seconds: dict[int, float] = {}
+    beside = []
     for record in records[:-1]:
         index = record["index"]
-        seconds[index] = record["seconds"]
         if index < 0:
+            beside.append(": ".join(record["error"]) if record["error"] else record["value"] or "")
             continue
+        seconds[index] = record["seconds"]
         if record["error"]:
             name, message = record["error"]
             notebook.cells[index].outputs.append(new_output("error", ename=name, evalue=message, traceback=[]))
         elif record["value"] is not None:
             notebook.cells[index].outputs.append(new_output("execute_result", data={"text/plain": record["value"]}))
-    return Execution(notebook, seconds, records[-1]["peak"], records[-1]["ended"])
+    return Execution(notebook, seconds, records[-1]["peak"], records[-1]["ended"], beside)
