@@ -41,7 +41,7 @@ class ForkServer:
     """A process that imported ``preload`` once, and forks a locked-in kernel whenever it is asked.
 
     ``floor``: the lowest sandbox level to accept (``"namespaces"``, ``"container"`` or, by name, ``"none"``).
-    ``env``: variables set before the preloads are imported, for libraries that read them only then.
+    ``env``: variables for the kernels that libraries read when they are imported, so the server must have them already.
     Started on first use, started again if it dies, gone when closed or when this process ends in whatever way.
     Thread-safe. Raises SandboxError where the floor cannot be had.
     """
@@ -119,10 +119,11 @@ class ForkServer:
         if os.geteuid() == 0:
             os.chmod(self._folder, 0o711)
             os.chmod(jobs, 0o711)
-        message = _run_server(
-            self._tag, jobs, self._levels, self._without, self.preload, {**settings(self.cores), **self.env}
-        )
-        self._process, self._socket, answer = message
+        env = {**settings(self.cores), **self.env}
+        if "environment" in self._without:
+            env = {**os.environ, **env}
+        started = _run_server(self._tag, jobs, self._levels, self._without, self.preload, env)
+        self._process, self._socket, answer = started
         self._report = SandboxReport.from_json(answer["report"]) if "report" in answer else None
         if "error" in answer or self._report is None or self._report.level == "refused":
             self._discard()
@@ -189,7 +190,7 @@ class ForkServer:
                 "limits": request.limits.to_json(),
                 "gpu": request.gpu,
                 "cores": request.cores,
-                "env": request.env,
+                "env": {**self.env, **request.env},
             }
             descriptors = [x.fileno() for x in listeners] + ([packed] if packed is not None else [])
             for s in (theirs, their_control):
