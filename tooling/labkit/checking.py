@@ -240,7 +240,10 @@ class Credit:
             yield
         except Exception as error:
             # Not BaseException: an interrupt or an exit stops the cell.
-            reason = f"{error}" if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+            if isinstance(error, NotImplementedError):
+                reason = "not written yet"
+            else:
+                reason = f"{error}" if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
             advice = f"\n  where to look: {hint}" if hint else ""
             self._reasons.append(f"{name} (0 of {points:g}): {reason.strip() or 'failed'}{advice}")
             print(f"lost    {self._reasons[-1]}\n")

@@ -281,13 +281,18 @@ def test_credit_adds_up_and_gives_reasons(capsys):
         earn(False, False)
 
 
-def test_credit_counts_any_exception_as_a_failure_and_no_interrupt():
-    credit = checking.Credit(2)
+def test_credit_counts_any_exception_as_a_failure_and_no_interrupt(capsys):
+    credit = checking.Credit(3)
     with credit.check("unfinished", points=1):
         stub(1)
+    with credit.check("broken", points=1):
+        int("x")
     with credit.check("done", points=1):
         pass
     assert credit.total() == 1.0
+    out = capsys.readouterr().out
+    assert "unfinished (0 of 1): not written yet" in out
+    assert "broken (0 of 1): ValueError: invalid literal" in out
     with pytest.raises(KeyboardInterrupt), credit.check("interrupted", points=1):
         raise KeyboardInterrupt
 
