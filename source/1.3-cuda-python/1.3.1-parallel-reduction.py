@@ -91,10 +91,10 @@ print(f"Kernels run on: {device}")
 # %% nbgrader={"grade": false, "grade_id": "reduce-ready", "locked": true, "schema_version": 3, "solution": false, "task": false}
 @cuda.jit
 def double(x, y):
-    """y[i] = 2 x[i], one element for each thread."""
-    i = cuda.grid(1)
-    if i < x.size:
-        y[i] = 2 * x[i]
+    """y[k] = 2 x[k], one element for each thread."""
+    k = cuda.grid(1)
+    if k < x.size:
+        y[k] = 2 * x[k]
 
 
 # %%
@@ -294,7 +294,7 @@ def rounding_bound(x: np.ndarray, additions: int) -> float:
 
     HINTS:
         1. Absolute values first, then the sum. The other way round [1, -1] would be exact by decree.
-        2. `np.abs(x).sum(dtype=np.float64)` adds in float64 without a copy.
+        2. NumPy's `sum` takes a dtype to add in; that spares you a float64 copy of x.
         3. `float(...)` turns a NumPy scalar into a Python float.
     """
     ### BEGIN SOLUTION
@@ -309,11 +309,14 @@ def rounding_bound(x: np.ndarray, additions: int) -> float:
 # Checks: the formula, its limits, and that real float32 sums keep to it.
 # Fails if: signs cancel inside the bound, the denominator is missing, or the sum of |x| is rounded to float32.
 # A pass: you have a tolerance that you can defend for every kernel below.
+from fractions import Fraction
+
+
 def test_unit_bound():
-    # Both sides are float64 sums of n <= 1000 positive terms: they agree to 2 * 1000 * 2**-53 < 1e-12.
+    # Exact, by fractions: gamma_k = k / (2**24 - k). Yours adds n <= 1000 positive float64: 1000 * 2**-53 < 1e-12.
     for n, k in ((1, 0), (2, 1), (1000, 999), (1000, 2**22)):
         x = numbers(n, seed=n)
-        want = k * U / (1 - k * U) * math.fsum(abs(v) for v in x.tolist())
+        want = float(Fraction(k, 2**24 - k) * sum(abs(Fraction(v)) for v in x.tolist()))
         with checking.unchanged(x=x):
             got = rounding_bound(x, additions=k)
         checking.close(got, want, rtol=1e-12, atol=0, what=f"rounding_bound(x, additions={k}) for {n} elements")
@@ -325,9 +328,10 @@ def test_unit_bound():
     checking.equal(rounding_bound(x[:0], additions=5), 0.0, what="the bound of an empty sum")
     checking.raises(ValueError, rounding_bound, x, 2**25, what="2**25 additions")
     huge = np.full(4, 3e38, np.float32)  # overflows if |x| is summed in float32
-    checking.close(rounding_bound(huge, 2), 2 * U / (1 - 2 * U) * 4 * float(huge[0]), rtol=1e-12, atol=0, what="huge")
+    want = float(Fraction(2, 2**24 - 2) * 4 * Fraction(float(huge[0])))
+    checking.close(rounding_bound(huge, 2), want, rtol=1e-12, atol=0, what="rounding_bound of four times 3e38")
     x = numbers(997, checking.secret_seed())
-    want = 5 * U / (1 - 5 * U) * math.fsum(abs(v) for v in x.tolist())
+    want = float(Fraction(5, 2**24 - 5) * sum(abs(Fraction(v)) for v in x.tolist()))
     checking.close(rounding_bound(x, 5), want, rtol=1e-12, atol=0, what="rounding_bound(x, additions=5)")
     ### END HIDDEN TESTS
 
@@ -556,7 +560,7 @@ insight.run(in_place, needs="Exercise 3 (interleaved_sum)")  # what is left of 0
 #
 # The partial results of a block concern nobody outside it. So keep them in the block's shared memory: read each element of `x` from global memory once, do the tree in the tile, write one number. Same pairs, same bits, another place.
 #
-# Two new things. The first barrier comes *before* the first level: a thread reads what its neighbour loaded. And the tile starts with garbage in it (in `launch`, with NaN), so a thread past the end has to write the neutral element, 0:
+# Two new things. The first barrier comes *before* the first level: a thread reads what its neighbour loaded. And the tile starts with garbage in it (in the simulator, with NaN), so a thread past the end has to write the neutral element, 0:
 
 # %%
 @cuda.jit
@@ -599,7 +603,7 @@ def shared_sum(x, partials):
 
     HINTS:
         1. With 0 loaded past the end, the tree needs no guard for the length any more.
-        2. `tile[t] = x[i] if i < x.size else float32(0)`.
+        2. Python's `a if condition else b` compiles; let both sides be float32: x[i], and float32(0).
         3. Count your barriers: one after the load, one after each level.
     """
     tile = cuda.shared.array(MAX_THREADS, float32)
@@ -711,7 +715,7 @@ for s in (64, 32, 16, 8):
 
 
 # %% [markdown]
-# **Exercise 5 (4 points).** Write `sequential_sum`. Two lines differ from Exercise 4; the order of the additions does too, and the test will see it.
+# **Exercise 5 (4 points).** Write `sequential_sum`. Only the loop differs from Exercise 4. The order of the additions differs too, and the test will see it.
 
 # %% nbgrader={"grade": false, "grade_id": "reduce-sequential", "locked": false, "schema_version": 3, "solution": true, "task": false}
 @cuda.jit
@@ -812,32 +816,25 @@ insight.run(two_orders, needs="Exercises 4 and 5 (shared_sum, sequential_sum)")
 # %% [markdown]
 # ### Systems insight 2 of 3: who works, and who waits
 #
-# *Checkpoint:* two trees with the same number of additions. A tempting third one lets the *first* threads do the neighbour pairs (`j = 2 * s * t`), so that idle warps retire as well. It has another flaw. *Predict:* at stride 16, into how many different banks do the 4 working threads of a block of 128 write?
+# *Checkpoint:* two trees with the same number of additions. A tempting third one lets the *first* threads do the neighbour pairs (thread `t` works at `2 * s * t`), so that idle warps retire as well. It has another flaw. *Predict:* at stride 16, into how many different banks do the 4 working threads of a block of 128 write?
 
-# %% nbgrader={"grade": false, "grade_id": "reduce-compact", "locked": true, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": false, "grade_id": "reduce-tempting", "locked": true, "schema_version": 3, "solution": false, "task": false}
 @cuda.jit
-def compact_sum(x, partials):
-    """Neighbour pairs, done by the first threads of the block."""
+def tempting(x, out):
+    """Only the addresses of the third tree: at stride step, thread k writes to word 2 * step * k."""
     tile = cuda.shared.array(MAX_THREADS, float32)
-    t = cuda.threadIdx.x
-    tile[t] = x[cuda.grid(1)]
-    cuda.syncthreads()
-    s = 1
-    while s < cuda.blockDim.x:
-        j = 2 * s * t
-        if j < cuda.blockDim.x:
-            tile[j] += tile[j + s]
+    for level in range(7):
+        word = (2 << level) * cuda.threadIdx.x
+        if word < cuda.blockDim.x:
+            tile[word] = 0
         cuda.syncthreads()
-        s *= 2
-    if t == 0:
-        partials[cuda.blockIdx.x] = tile[0]
 
 
 # %%
 def warps_and_banks(threads=128):
     """Working warps and bank conflicts at each level, counted while the kernels run."""
     warps, ways = {}, {}
-    for kernel in (shared_sum, compact_sum, sequential_sum):
+    for kernel in (shared_sum, sequential_sum, tempting):
         _, trace = launch(kernel, numbers(threads, seed=1), 1, threads)
         name = kernel.py_func.__name__
         warps[name] = sum(trace.active_warps().values())
@@ -847,15 +844,15 @@ def warps_and_banks(threads=128):
 
 # %%
 if device.simulated:
-    occupancy = insight.run(warps_and_banks, needs="Exercises 4 and 5 (shared_sum, sequential_sum)")
-    if occupancy:
-        insight.bars(occupancy[0], ylabel="warps at work, summed over phases", title="one block of 128 threads")
-        insight.bars(occupancy[1], ylabel="turns of the worst access", title="bank conflicts (1 = none)")
+    levels_seen = insight.run(warps_and_banks, needs="Exercises 4 and 5 (shared_sum, sequential_sum)")
+    if levels_seen:
+        insight.bars(levels_seen[0], ylabel="warps at work, summed over phases", title="one block of 128 threads")
+        insight.bars(levels_seen[1], ylabel="turns of the worst access", title="bank conflicts (1 = none)")
 else:
     print("Counting needs the simulator: restart with NUMBA_ENABLE_CUDASIM=1 in the environment.")
 
 # %% [markdown]
-# One kernel keeps warps busy with nothing, one makes threads queue for a bank, and one does neither. With 1,024 threads the conflict of `compact_sum` grows to 32 ways: at stride 16 a full warp writes to words 0, 32, 64, …, all in bank 0.
+# `shared_sum` keeps warps busy with nothing, the tempting tree makes threads queue for a bank (its count of warps is small because it loads nothing), and `sequential_sum` does neither. With 1,024 threads the conflict grows to 32 ways: at stride 16 a full warp writes to words 0, 32, 64, …, all in bank 0.
 #
 # *In production* you do not see this in the source but in a profiler: Nsight Compute reports "shared memory bank conflicts" and "active threads per warp" for each kernel. Now you know what you would look for in the code.
 
@@ -904,7 +901,7 @@ def grid_stride_sum(x, partials):
     HINTS:
         1. `cuda.gridsize(1)` is the number of threads in the grid.
         2. Python's `range(start, stop, step)` works inside a kernel, and runs zero times if start >= stop.
-        3. Start with `total = float32(0)`; a thread without elements then stores 0 all by itself.
+        3. Start from float32(0); a thread without elements then stores 0 all by itself.
     """
     tile = cuda.shared.array(MAX_THREADS, float32)
     ### BEGIN SOLUTION
@@ -1023,9 +1020,9 @@ def two_stage_sum(kernel, x: np.ndarray, blocks: int, threads: int) -> float:
         190.0
 
     HINTS:
-        1. A power of two has a single bit set, so threads & (threads - 1) is 0 (and threads is at least 1).
-        2. `cuda.to_device(np.ascontiguousarray(x))` and `cuda.device_array(shape, np.float32)`.
-        3. `total.copy_to_host()[0]` waits for both launches.
+        1. A power of two and the number below it have no bit in common (`&`); 0 is no power of two.
+        2. `cuda.to_device` wants contiguous memory; `np.ascontiguousarray` copies only if it has to.
+        3. The cell above shows all three: to the device, on the device, and back, which waits for both launches.
     """
     ### BEGIN SOLUTION
     if threads < 1 or threads & (threads - 1):
@@ -1125,7 +1122,7 @@ insight.run(whole, needs="Exercises 1, 6 and 7")
 # %% [markdown]
 # ## Part 8: Registers talk to registers
 #
-# The last five levels happen inside one warp, whose threads run in step anyway. `cuda.shfl_down_sync(mask, value, offset)` hands each thread the `value` that the thread `offset` lanes above holds in a *register*: no shared memory, no barrier. Five of them sum a warp; each warp then needs only one slot in shared memory and the block a single barrier.
+# The last five levels happen inside one warp, and the threads of a warp can hand each other values directly. `cuda.shfl_down_sync(mask, value, offset)` hands each thread the `value` that the thread `offset` lanes above holds in a *register*: no shared memory, no barrier. Five of them sum a warp; each warp then needs only one slot in shared memory and the block a single barrier.
 #
 # **This exercise needs a GPU.** Numba's simulator has no shuffles. Without a GPU its test reports that it was *not graded here*: you neither earn nor lose its points. Write it anyway; the NumPy lines in the example show how the numbers move.
 #
@@ -1218,12 +1215,17 @@ test_unit_shuffle()
 
 
 # %% [markdown]
+# ### What just happened?
+#
+# On a GPU: ten shuffles took the place of up to ten barriers and of nearly all shared memory. Without one: you wrote code that nobody has run yet. Look at it once more, lane by lane, and keep it for the day you meet a GPU; it is the kernel that PyTorch and CUB really use.
+
+# %% [markdown]
 # ### Systems insight 3 of 3: the whole staircase, measured
 #
-# *Checkpoint:* the same 128 numbers, summed by all of your kernels. *Predict:* which has the smallest rounding error, and which bound is the tightest? In the simulator, expect the clock to say something about Python threads and nothing about GPUs: there, a kernel is as slow as the number of threads it starts.
+# *Checkpoint:* the same 64 numbers, summed by all of your kernels. *Predict:* which has the smallest rounding error, and which bound is the tightest? In the simulator, expect the clock to say something about Python threads and nothing about GPUs: there, a kernel is as slow as the number of threads it starts.
 
 # %%
-def step(kernel, grid, slots, additions, n=128, threads=32):
+def step(kernel, grid, slots, additions, n=64, threads=16):
     """Time, error and your bound of one kernel; an element passes through `additions` additions at most."""
     x = numbers(n, seed=8)
     out, _ = launch(kernel, x, grid, threads, out=np.zeros(slots, np.float32))
@@ -1235,7 +1237,7 @@ def step(kernel, grid, slots, additions, n=128, threads=32):
 
 # %%
 def staircase():
-    plans = ((atomic_sum, 4, 1, 128), (shared_sum, 4, 4, 5), (sequential_sum, 4, 4, 5), (grid_stride_sum, 2, 2, 2 + 5))
+    plans = ((atomic_sum, 4, 1, 64), (shared_sum, 4, 4, 4), (sequential_sum, 4, 4, 4), (grid_stride_sum, 2, 2, 2 + 4))
     return {plan[0].py_func.__name__: step(*plan) for plan in plans}
 
 
@@ -1294,7 +1296,7 @@ test_unit_all()
 # %% [markdown]
 # ## Use it: layer norm, one block per row
 #
-# Give each *row* of a matrix to one block and a block sum becomes a row reduction. Layer norm needs two of them per row: the mean, and the mean square of what is left. Below, activations of 12 tokens with 32 features each, some tokens far too loud; your `sequential_sum` supplies both sums. The reference is PyTorch's own.
+# Give each *row* of a matrix to one block and a block sum becomes a row reduction. Layer norm needs two of them per row: the mean, and the mean square of what is left. Below, activations of 8 tokens with 32 features each, some tokens far too loud; your `sequential_sum` supplies both sums. The reference is PyTorch's own.
 
 # %%
 def layer_norm(activations, eps=1e-5):
@@ -1308,8 +1310,8 @@ def layer_norm(activations, eps=1e-5):
 
 # %%
 rng = np.random.default_rng(3)
-loudness, offset = 4 ** rng.uniform(-2, 2, (12, 1)), rng.normal(0, 3, (12, 1))
-before = (loudness * rng.standard_normal((12, 32)) + offset).astype(np.float32)
+loudness, offset = 4 ** rng.uniform(-2, 2, (8, 1)), rng.normal(0, 3, (8, 1))
+before = (loudness * rng.standard_normal((8, 32)) + offset).astype(np.float32)
 after = insight.run(lambda: layer_norm(before), needs="Exercise 5 (sequential_sum)")
 
 # %%
@@ -1404,23 +1406,24 @@ print(check_record(spark_record))
 # **1. The barrier inside the if.** The threads that skip it never arrive: undefined behaviour, often a hang.
 #
 # ```python
-# if t < s:                            if t < s:
-#     tile[t] += tile[t + s]               tile[t] += tile[t + s]
-#     cuda.syncthreads()   # wrong     cuda.syncthreads()            # right: everybody arrives
+# if adds_at_this_level:               if adds_at_this_level:
+#     tile[t] += ...                       tile[t] += ...
+#     cuda.syncthreads()   # wrong     cuda.syncthreads()        # right: everybody arrives
 # ```
 #
 # **2. No barrier after the load.** It often comes out right with one warp and small inputs, which is the trouble.
 #
 # ```python
-# tile[t] = x[i]                       tile[t] = x[i]
-# s = cuda.blockDim.x // 2  # wrong    cuda.syncthreads()            # right: then the first level
+# tile[t] = ...                        tile[t] = ...
+# for each level:      # wrong         cuda.syncthreads()        # right
+#     tile[t] += ...                   for each level: ...
 # ```
 #
 # **3. Returning early.** A thread past the end leaves, its slot of the tile stays garbage, and it misses every barrier.
 #
 # ```python
-# if i >= x.size:                      tile[t] = x[i] if i < x.size else float32(0)
-#     return               # wrong     # right: it stays, and brings the neutral element
+# if past_the_end:                     tile[t] = 0 if past_the_end else ...   # right: it stays,
+#     return           # wrong         # brings the neutral element, and comes to every barrier
 # ```
 
 # %% [markdown]
@@ -1435,39 +1438,54 @@ print(check_record(spark_record))
 #
 # ```python
 # out[0] += x[i]                                 # wrong
-# cuda.atomic.add(out, 0, x[i])                  # right
+# cuda.atomic.add(...)                           # right
 # ```
 #
 # **6. A block of 96 threads.** 96 → 48 → 24 → 12 → 6 → 3 → 1: at 3, `t < 1` adds `tile[1]`, and `tile[2]` is forgotten. Refuse it, or round up to a power of two and fill with zeros.
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "reflect-reduction-bandwidth", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown]
 # ## Reflect
 #
-# **Question 1: memory (3 points).** From systems insight 1, take the counts of *your* `interleaved_sum` and `shared_sum`. (a) Explain both numbers from your code. (b) At 273 GB/s and 4 bytes per access, how long would each take at least for 2**28 elements in blocks of 32? (c) Your `shared_sum` does as little global traffic as possible, and `grid_stride_sum` still beats it on a GPU. Name what it saves. If you have a GPU, use your record.
+# Three questions, read by a person, on your own kernels and measurements. A few sentences and the numbers are enough.
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "reflect-reduction-bandwidth", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
+# **Question 1: memory (3 points).** Take the counts of *your* `interleaved_sum` and `shared_sum` from systems insight 1. (a) Explain both numbers from your code. (b) At 273 GB/s and 4 bytes per access, how long would each take at least for 2**28 elements in blocks of 32? (c) Your `shared_sum` has as little global traffic as a sum can have, and yet `grid_stride_sum` beats it on a GPU. Name what it saves. If you have a GPU, use your record.
+#
+# ### BEGIN SOLUTION
+# (a) `shared_sum` reads each element once and stores once per block of 32: 1 + 1/32 = 1.03. `interleaved_sum` does 31 additions per block, each with two reads and one write in global memory, and a read and a store at the end: (31 * 3 + 2) / 32 = 2.97. (b) 1.03 * 2**28 * 4 bytes / 273e9 = 4.1 ms against 11.7 ms, if no cache helps. (c) It needs one tree per block of the grid instead of one for every 256 elements: fewer barriers, fewer half-idle levels, fewer blocks to start, and longer runs of independent loads in flight.
 #
 # ### BEGIN MARK SCHEME
-# (a) 1 point: shared: one load per element and one store per block, (1 + 1/32) accesses. Interleaved: each of the 31 additions of a block of 32 reads two and writes one, plus one read and one store at the end: (31 * 3 + 2) / 32, about 2.97. Accept what their own code counts if they explain it.
-# (b) 1 point: accesses * 2**28 * 4 bytes / 273e9: about 4.1 ms for shared, 11.7 ms for interleaved; a correct set-up with their own counts earns the point. Caches could serve part of the interleaved traffic: a remark on that is welcome, not needed.
-# (c) 1 point: barriers and tree levels per element (log2(threads) barriers for each 32 to 256 elements against one tree per block in all), block start-up, idle lanes. With a GPU: numbers from the record. No point for "it is coalesced" (both are).
+# - 1 point: both counts derived from their own code (other counts are fine if their code explains them). Half: the numbers without the derivation of the 2.97.
+# - 1 point: accesses * 2**28 * 4 / 273e9 with their counts, in milliseconds. That caches may serve part of the interleaved traffic is a welcome remark, not needed.
+# - 1 point: barriers, levels or idle lanes per element, or block start-up; with numbers from the record if there is one. Nothing for "it is coalesced": both are.
 # ### END MARK SCHEME
+# ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "reflect-reduction-scaling", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
-# **Question 2: scaling (3 points).** You sum 2**30 float32 numbers between 0 and 1 with `two_stage_sum(grid_stride_sum, x, blocks, 256)`. (a) Give the longest chain of additions that an element passes through as a function of `blocks`, from your own kernel. (b) Compute the guaranteed *relative* error with `rounding_bound` for blocks = 1 and blocks = 1024. (c) More blocks lower the bound; say what else rises or falls, and which number of blocks you would choose.
+# **Question 2: scaling (3 points).** You sum 2**30 float32 numbers between 0 and 1 with `two_stage_sum(grid_stride_sum, x, blocks, 256)`. (a) From your own kernel, give the longest chain of additions that an element passes through, as a function of `blocks`. (b) Use `rounding_bound` for the guaranteed *relative* error with 1 block and with 1,024 blocks. (c) More blocks lower the bound. Say what else rises or falls, and which number of blocks you would choose.
+#
+# ### BEGIN SOLUTION
+# (a) Stage one: ceil(2**30 / (256 blocks)) in the register and 8 levels; stage two: ceil(blocks / 256) and 8 levels. (b) All numbers are positive, so the relative error is at most gamma_k. 1 block: k = 2**22 + 8 + 1 + 8, k U = 0.25, gamma = 0.33: not one digit. 1,024 blocks: k = 4096 + 8 + 4 + 8 = 4116, gamma = 2.5e-4. (c) More blocks fill the machine until every multiprocessor has enough warps to hide the latency of its loads; beyond that only partials, start-up of blocks and stage two grow. I would take about 8 blocks for each of GB10's 48 multiprocessors.
 #
 # ### BEGIN MARK SCHEME
-# (a) 1 point: ceil(2**30 / (256 blocks)) + 8 in stage one, ceil(blocks / 256) + 8 in stage two (log2(256) = 8 levels; one more or less for the first addition to 0 is fine).
-# (b) 1 point: all numbers are positive, so relative error <= gamma_k. blocks = 1: k about 2**22 + 17 (stage two adds 9), k U = 0.25, gamma about 0.33: no digit guaranteed. blocks = 1024: k = 4096 + 8 + 4 + 8 = 4116, gamma about 2.5e-4.
-# (c) 1 point: more blocks fill the machine until each multiprocessor has enough warps; beyond that only partials, block start-up and the second stage's work grow. A small multiple of the number of multiprocessors (48 on GB10), with a reason.
+# - 1 point: both stages, with register and levels (one more or less for the addition to the starting 0 is fine). Half: stage one only.
+# - 1 point: both numbers, up to rounding, and that the sum of |x| cancels because all x are positive. Half: one number.
+# - 1 point: names what saturates and what grows, and a choice tied to the number of multiprocessors. Half: "as many as possible" with a reason.
 # ### END MARK SCHEME
+# ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "reflect-reduction-production", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
-# **Question 3: production (3 points).** A team's training loss differs in the last digits between two runs with the same seed. Their loss kernel looks like your `atomic_sum`. (a) Explain the difference from the order of additions, with an example of three float32 numbers. (b) Which of your kernels would you give them, and what does it guarantee? (c) They want `x` on 1 to 8 GPUs and the same bits each time. What has to stay fixed that your `two_stage_sum` takes as a parameter?
+# **Question 3: production (3 points).** A team's training loss differs in the last digits between two runs with the same seed. Their loss kernel looks like your `atomic_sum`. (a) Explain it by the order of additions, with an example of three float32 numbers. (b) Which of your kernels would you give them, and what exactly does it guarantee? (c) They want `x` spread over 1 to 8 GPUs and the same bits each time. What has to stay fixed that your `two_stage_sum` takes as a parameter?
+#
+# ### BEGIN SOLUTION
+# (a) Atomics are done in the order of arrival, which differs from run to run, and float32 addition is not associative: (1 + 2**-24) + 2**-24 = 1, but 1 + (2**-24 + 2**-24) = 1 + 2**-23. (b) `two_stage_sum` with `grid_stride_sum`: the order of all additions follows from n, blocks and threads alone, so equal inputs give equal bits, and the error stays within gamma_k. (c) The shape of the whole tree: which element goes to which block, blocks, threads, and the order in which partials are combined. For instance always 1,024 virtual blocks, spread over however many GPUs there are, the partials gathered in block order and reduced on one of them.
 #
 # ### BEGIN MARK SCHEME
-# (a) 1 point: atomics come in the order of arrival; float addition is not associative, such as (1 + 2**-24) + 2**-24 = 1 and 1 + (2**-24 + 2**-24) = 1 + 2**-23.
-# (b) 1 point: grid_stride_sum in two stages (or any of the trees with a fixed combination of the partials): the same bits for the same n, blocks and threads, and an error within gamma_k. Just naming a kernel earns nothing.
-# (c) 1 point: the shape of the tree: blocks, threads, the assignment of elements to blocks, and the order in which partials are combined must not depend on the number of GPUs; for instance a fixed number of virtual blocks, spread over however many GPUs there are, partials combined in block order. Half a point for "fix blocks and threads".
+# - 1 point: order of arrival, and a correct example. Half: "floating point is not associative" without numbers.
+# - 1 point: a kernel with a fixed order, and both guarantees, same bits for the same launch and the bound. Half: only the kernel with one of them.
+# - 1 point: independence of the number of GPUs of the assignment to blocks *and* of the combination of partials. Half: "fix blocks and threads".
 # ### END MARK SCHEME
+# ### END SOLUTION
 
 # %% [markdown]
 # ## Summary
@@ -1487,10 +1505,10 @@ print(check_record(spark_record))
 # The next cell repeats, in numbers, what this notebook measured of *your* code.
 
 # %%
-if device.simulated and (globals().get("traffic") and globals().get("occupancy")):
+if device.simulated and (globals().get("traffic") and globals().get("levels_seen")):
     print("global accesses per element:", {name: round(count, 2) for name, count in traffic.items()})
-    print("warps at work:              ", occupancy[0])
-    print("turns of the worst access:  ", occupancy[1])
+    print("warps at work:              ", levels_seen[0])
+    print("turns of the worst access:  ", levels_seen[1])
 for name, (_, error, bound) in measured.items():
     print(f"{name}: error {error:.1e} within {bound:.1e}")
 
