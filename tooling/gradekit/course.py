@@ -189,7 +189,7 @@ class Course:
         return self.directory.db_url
 
     def path(self, step: str, assignment: str, student: str = ".") -> Path:
-        """The folder of one of nbgrader's steps: ``source``, ``release``, ``submitted``, ``autograded``, ``feedback``."""
+        """The folder of a step of nbgrader's: ``source``, ``release``, ``submitted``, ``autograded``, ``feedback``."""
         name = getattr(self.directory, f"{step}_directory")
         return Path(self.directory.format_path(name, student, assignment)).resolve()
 

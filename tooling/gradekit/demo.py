@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -31,10 +32,38 @@ from gradekit.course import Course, CourseError, Lab, Role, read_notebook, role_
 from gradekit.grading.local import LocalGrader
 from gradekit.reports.feedback import give_feedback
 
-NAMES = """
-    ada alan alonzo annie barbara claude donald edsger emmy frances grace hedy ida john kathleen ken lise margaret marie
-    niklaus radia richard rosalind shafi sofia srinivasa stephen tim tony vera
-""".split()
+NAMES = (
+    "ada",
+    "alan",
+    "alonzo",
+    "annie",
+    "barbara",
+    "claude",
+    "donald",
+    "edsger",
+    "emmy",
+    "frances",
+    "grace",
+    "hedy",
+    "ida",
+    "john",
+    "kathleen",
+    "ken",
+    "lise",
+    "margaret",
+    "marie",
+    "niklaus",
+    "radia",
+    "richard",
+    "rosalind",
+    "shafi",
+    "sofia",
+    "srinivasa",
+    "stephen",
+    "tim",
+    "tony",
+    "vera",
+)
 
 #: What students write under a question that a person will mark.
 REFLECTIONS = (
@@ -91,7 +120,7 @@ class Plan:
         if lab in self.untouched:
             return Style.UNTOUCHED
         answer = self.answers[lab]
-        return Style.REFERENCE if answer is None else answer.name.replace("_", " ")
+        return Style.REFERENCE if answer is None else answer.name.removeprefix("wrong_").replace("_", " ")
 
 
 @dataclass
@@ -145,8 +174,8 @@ def refuse_a_real_class(course: Course) -> None:
         real = sorted(s.id for s in gradebook.students if not (course.root / ".demo" / s.id).is_dir())
     if real:
         raise CourseError(
-            f"The gradebook holds {len(real)} students who are not of a demo ({', '.join(real[:3])}, ...): a demo would "
-            "write among their marks. Run it in another clone of the course; `make grade A=...` grades this one."
+            f"The gradebook holds {len(real)} students who are not of a demo ({', '.join(real[:3])}, ...): a demo "
+            "would write among their marks. Run it in another clone of the course; `make grade A=...` grades this one."
         )
 
 
@@ -383,7 +412,7 @@ def marks(course: Course, klass: Class) -> list[Mark]:
                 elsewhere = sorted(tests - here.keys())
                 flags = ["late"] if submission.total_seconds_late > 0 else []
                 flags += ["twice"] if plan.twice else []
-                flags += [f"{name}: not graded here" for name in elsewhere]
+                flags += [f"{len(elsewhere)} not graded here"] if elsewhere else []
                 expected = plan.expected(lab)
                 found.append(
                     Mark(
@@ -442,14 +471,16 @@ def result_table(marks: list[Mark]) -> Table:
     """The closing table: student, lab, automatic points, what a person has to read, flags."""
     table = Table(title="The class, as the gradebook has it")
     for heading in ("student", "lab", "handed in", "points", "of", "to read", "flags"):
-        table.add_column(heading, justify="right" if heading in ("points", "of", "to read") else "left")
+        number = heading in ("points", "of", "to read")
+        table.add_column(heading, justify="right" if number else "left", overflow="fold")
     for before, mark in zip([None, *marks], marks, strict=False):
-        if before is not None and before.student != mark.student:
+        new = before is None or before.student != mark.student
+        if new and before is not None:
             table.add_section()
         flags = [*mark.flags, *([] if mark.agrees else [f"the answer bank says {mark.expected:g}"])]
         table.add_row(
-            mark.student if before is None or before.student != mark.student else "",
-            mark.lab,
+            mark.student if new else "",
+            short_name(mark.lab),
             mark.style,
             f"{mark.automatic:g}",
             f"{mark.possible:g}",
@@ -458,3 +489,9 @@ def result_table(marks: list[Mark]) -> Table:
             style=None if mark.agrees else "bold red",
         )
     return table
+
+
+def short_name(lab: str) -> str:
+    """The number that a lab's name begins with, or the name."""
+    number = re.match(r"(opt-[A-Z]|\d+)(\.\d+)+(?=-)", lab)
+    return number[0] if number else lab

@@ -56,11 +56,14 @@ def check_jupyterlab() -> Check:
     """nbgrader's tabs in JupyterLab: the browser's half and the server's."""
     todo = "pip install -c constraints.txt --force-reinstall nbgrader, then restart JupyterLab"
     try:
-        from jupyter_core.paths import jupyter_config_path
+        from jupyter_core.paths import jupyter_config_path, jupyter_path
         from jupyter_server.extension.config import ExtensionConfigManager
-        from jupyterlab.commands import check_extension
+        from jupyterlab_server.config import get_page_config
 
-        browser = check_extension(_EXTENSION)
+        page = get_page_config(jupyter_path("labextensions"))
+        installed = {extension["name"] for extension in page["federated_extensions"]}
+        disabled = {name.partition(":")[0] for name in page.get("disabledExtensions", [])}
+        browser = _EXTENSION in installed - disabled
         manager = ExtensionConfigManager(read_config_path=jupyter_config_path())
         server = manager.get_jpserver_extensions().get(_SERVER_EXTENSION, False)
     except Exception as error:  # whatever a half-installed JupyterLab raises is what the user has to know
@@ -79,7 +82,9 @@ def check_sandbox() -> Check:
     layers = ", ".join(layer.name for layer in report.layers if layer.ok)
     lacking = "; ".join(f"{layer.name}: {layer.why}" for layer in report.layers if not layer.ok)
     if report.level == "refused":
-        return Check("sandbox", "error", "this machine gives too little to run student code in", "; ".join(report.failures))
+        return Check(
+            "sandbox", "error", "this machine gives too little to run student code in", "; ".join(report.failures)
+        )
     return Check("sandbox", "ok", f"level {report.level}: {layers}" + (f"; without {lacking}" if lacking else ""))
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (cell metadata is one line)
 """A small course that has never heard of labkit: one assignment, ``ps1``, with one notebook, ``warm-up``."""
 
 from __future__ import annotations

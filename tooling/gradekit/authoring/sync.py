@@ -55,7 +55,7 @@ class Synced:
 
 
 def cell_ids(notebook: nbformat.NotebookNode) -> list[str]:
-    """An id per cell: its grade id, or its place after the last cell that has one. Never chance, so a sync is stable."""
+    """An id per cell: its grade id, or its place after the last cell that has one. Never chance: a sync is stable."""
     ids, anchor, offset = [], "start", 0
     for cell in notebook.cells:
         grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
