@@ -24,7 +24,7 @@ from .records import ATOMIC, READ, WRITE, Geometry, Lanes, Recorder
 
 BATCH = 32768  # lanes that run together: large enough to hide Python, small enough for the cache
 COOPERATIVE = 1 << 20  # threads of a grid that waits for itself
-SPIN = 3000  # rounds of a while loop with atomics after which it is taken to wait for another lane
+SPIN = 1000  # rounds of a while loop with atomics after which it is taken to wait for another lane
 
 Value = Any
 Env = dict[str, Any]

@@ -28,8 +28,8 @@ _WAITS = frozenset(
     "this_grid".split()
 )
 _ATOMICS = frozenset(("atomic",))
-SPIN = 64  # atomics or volatile reads in a row after which a thread lets others run
-ROUNDS = 20_000  # rounds in which nobody gets anywhere before we call it a deadlock
+SPIN = 16  # atomics or volatile reads in a row after which a thread lets others run
+ROUNDS = 50  # rounds of that in which no atomic changes anything and no thread ends: a deadlock
 
 here = str(__file__).rsplit("/", 1)[0]
 
@@ -271,6 +271,7 @@ class Launch:
         self.thread_dims = [Dim3(*geometry.thread_index(i)) for i in range(geometry.threads)]
         self.grid_dim, self.block_dim = Dim3(*geometry.grid), Dim3(*geometry.block)
         self.current: Thread = None  # type: ignore[assignment]
+        self.progress = False  # whether an atomic has changed memory lately
         self.shared_bytes: dict[Any, int] = {}
         self.shared_buffers: dict[Any, int] = {}
         self.functions: dict[Any, Callable] = {}
@@ -316,17 +317,28 @@ class Launch:
     def _call(self, t: Thread, args: tuple) -> None:
         try:
             self.body(*args)
+        except CompileError as e:
+            at = self._place(e)
+            if at[1] and not re.search(r"line \d+: ", str(e)):
+                raise CompileError(f"{source.where(*at)}: {e}") from None
+            raise
         except CudaSimError:
             raise
         except Exception as e:
             raise self._explain(e, t) from e
 
-    def _explain(self, e: Exception, t: Thread) -> Exception:
+    @staticmethod
+    def _place(e: Exception) -> tuple[str, int]:
+        """File and line of the kernel where an exception came from."""
         tb, place = e.__traceback__, ("", 0)
         while tb is not None:
             if not tb.tb_frame.f_code.co_filename.startswith(here):
                 place = (tb.tb_frame.f_code.co_filename, tb.tb_lineno)
             tb = tb.tb_next
+        return place
+
+    def _explain(self, e: Exception, t: Thread) -> Exception:
+        place = self._place(e)
         at = f"tid={list(map(int, t.threadIdx))} ctaid={list(map(int, t.blockIdx))}"
         line = f" ({source.where(*place)}, {self.geometry.describe(t.number)})" if place[1] else ""
         try:
@@ -344,7 +356,7 @@ class Launch:
         for b in blocks:
             for t in b.threads:
                 t.glet = greenlet(lambda t=t: main(t), hub)
-        idle = 0
+        idle, left = 0, 0
         try:
             while True:
                 moved = False
@@ -372,8 +384,9 @@ class Launch:
                     for t in unfinished:
                         if t.state == "spin":
                             t.state = "ready"
-                    idle = 0 if moved and any(t.state == "done" for b in blocks for t in b.threads) else idle + 1
-                    if idle < ROUNDS // max(1, len(unfinished) // 64):
+                    idle = 0 if self.progress or len(unfinished) < left else idle + 1
+                    self.progress, left = False, len(unfinished)
+                    if idle < ROUNDS:
                         continue
                 if not moved or spinning:
                     self._stuck(blocks, unfinished, spinning)
@@ -812,7 +825,8 @@ class _Atomic:
     def _make(self, f: Callable) -> Callable:
         def op(array: ThreadArray, idx: Any, val: Any) -> Any:
             old = self._old(array, idx)
-            array._a[idx] = f(old, np.asarray(val).astype(array._a.dtype)[()])
+            array._a[idx] = new = f(old, np.asarray(val).astype(array._a.dtype)[()])
+            self._launch.progress |= bool(new != old)
             return values.widen(old)
         return op
 
@@ -825,13 +839,14 @@ class _Atomic:
         except IndexError:
             raise launch.bad_index(array, idx, user_frame(3)) from None
         if launch.watch and array._buf >= 0:
-            array._note(idx, None, ATOMIC) if not isinstance(idx, tuple) else array._note(idx, None, ATOMIC)
+            array._note(idx, None, ATOMIC)
         return old
 
     def cas(self, array: ThreadArray, idx: Any, old: Any, val: Any) -> Any:
         now = self._old(array, idx)
         if now == old:
             array._a[idx] = val
+            self._launch.progress = True
         return values.widen(now)
 
     def compare_and_swap(self, array: ThreadArray, old: Any, val: Any) -> Any:
