@@ -129,7 +129,7 @@ def close_branch(tag: str) -> None:
 
 
 def _unified_branch(own: Path, tag: str) -> Path:
-    """Version 2 allows no processes in a cgroup that has controlled children: use a sibling where we cannot use a child."""
+    """Version 2 allows no processes beside controlled children: use a sibling where we cannot use a child."""
     wanted = " ".join(f"+{c}" for c in CONTROLLERS)
     parent = own
     try:

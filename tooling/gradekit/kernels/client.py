@@ -88,10 +88,9 @@ class SandboxedNotebookClient(NotebookClient):
             self.timed_out.add(self._running)
         if self._killer is None:
             process.interrupt()
-            self._killer = asyncio.get_running_loop().call_later(
-                INTERRUPT_GRACE_S,
-                lambda: process.kill(f"a cell ran for more than {timeout} s and did not stop when interrupted", limit="wall"),
-            )
+            reason = f"a cell ran for more than {timeout} s and did not stop when interrupted"
+            loop = asyncio.get_running_loop()
+            self._killer = loop.call_later(INTERRUPT_GRACE_S, lambda: process.kill(reason, limit="wall"))
 
     async def _async_poll_kernel_alive(self) -> None:
         """nbclient asks once a second; we are told (see async_execute_cell)."""

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradekit.kernels import cgroup, files
@@ -110,10 +111,9 @@ class ForkServer:
 
     def _start(self) -> None:
         self._board = self._board or Switchboard()
-        # Unique among the live processes of this machine: two servers must never share a uid.
-        number = next(_numbers)
-        self._tag = f"gradekit-{os.getpid()}-{number}"
-        self._folder = tempfile.mkdtemp(prefix="gradekit-")
+        _sweep_after_the_killed()
+        self._tag = _new_tag()
+        self._folder = tempfile.mkdtemp(prefix=f"{self._tag}-")
         jobs = os.path.join(self._folder, "jobs")
         os.mkdir(jobs)
         if os.geteuid() == 0:
@@ -153,7 +153,7 @@ class ForkServer:
     # -- kernels -------------------------------------------------------------------------------------------------------
 
     def spawn(self, request: KernelRequest | None = None) -> KernelProcess:
-        """A new locked-in kernel. Raises SandboxError if it could not lock itself in, ValueError for files too large."""
+        """A new locked-in kernel. Raises SandboxError if it cannot lock itself in, ValueError for files too large."""
         request = request or KernelRequest()
         for attempt in (1, 2):
             self.start()
@@ -197,7 +197,10 @@ class ForkServer:
                 s.close()
             socket.send_fds(conversation, [json.dumps(message).encode()], descriptors)
             conversation.settimeout(_KERNEL_S)
-            answer = _read_line(conversation)
+            try:
+                answer = _read_line(conversation)
+            except TimeoutError:
+                raise SandboxError(f"the kernel did not lock itself in within {_KERNEL_S:g} s") from None
             if "error" in answer:
                 raise SandboxError(f"the kernel could not lock itself in: {answer['error']}")
         except BaseException:
@@ -333,7 +336,7 @@ class KernelProcess:
 def _death(end: dict[str, Any], verdict: tuple[str | None, str] | None, request: KernelRequest) -> Death:
     limits = request.limits
     status = end.get("status")
-    usage = {k: end[k] for k in ("cpu_s", "max_rss_bytes") if k in end}
+    usage: dict[str, float] = {k: end[k] for k in ("cpu_s", "max_rss_bytes") if k in end}
     if "peak" in end:
         usage["cgroup_max_bytes"] = end["peak"]
     if verdict:
@@ -342,9 +345,9 @@ def _death(end: dict[str, Any], verdict: tuple[str | None, str] | None, request:
         return Death(None, "the kernel server died", None, usage)
     if end.get("oom_kill"):
         return Death("memory", f"it used more than {limits.memory_bytes:,} bytes of memory", status, usage)
-    if end["cpu_s"] >= limits.cpu_s and status != 0:
-        return Death("cpu", f"it used more than {limits.cpu_s} s of CPU time", status, usage)
     number = -status if status < 0 else status - 128 if status > 128 else 0
+    if number == signal.SIGXCPU or (number == signal.SIGKILL and end["cpu_s"] >= limits.cpu_s):
+        return Death("cpu", f"it used more than {limits.cpu_s} s of CPU time", status, usage)
     if number == signal.SIGXFSZ:
         return Death("disk", f"it wrote a file of more than {limits.file_bytes:,} bytes", status, usage)
     if number:
@@ -357,8 +360,7 @@ def ask_for_report() -> SandboxReport:
     """See ``gradekit.kernels.probe``."""
     with tempfile.TemporaryDirectory(prefix="gradekit-") as folder:
         os.chmod(folder, 0o711)
-        tag = f"gradekit-{os.getpid()}-{next(_numbers)}"
-        process, s, answer = _run_server(tag, folder, list(LEVELS[:-1]), frozenset(), (), settings(1), probe=True)
+        process, s, answer = _run_server(_new_tag(), folder, list(LEVELS[:-1]), frozenset(), (), settings(1), probe=True)
         s.close()
         process.wait(10)
     if "error" in answer:
@@ -402,10 +404,27 @@ def _run_server(
     return process, ours, answer
 
 
+def _new_tag() -> str:
+    """A name that no other live server on this machine has."""
+    return f"gradekit-{os.getpid()}-{next(_numbers)}"
+
+
 def _uid_base(tag: str) -> int:
-    """The first of this server's uids: high, and never shared with another live server of this machine."""
+    """The first of this server's uids: high, and not those of another live server on this machine."""
     _, pid, number = tag.split("-")
-    return (1 << 30) + (int(pid) * 8 + int(number) % 8) * (SLOTS + 2)
+    known = sum(int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text().splitlines())
+    low = 1 << 30 if known > 1 << 31 else 10_000  # a container may know 65,536 uids only
+    places = (min(known, (1 << 32) - 1) - low) // (SLOTS + 2)
+    return low + (int(pid) * 8 + int(number) % 8) % max(places, 1) * (SLOTS + 2)
+
+
+def _sweep_after_the_killed() -> None:
+    """Remove folders and cgroups of graders that were killed before they could."""
+    for folder in Path(tempfile.gettempdir()).glob("gradekit-[0-9]*-[0-9]*-*"):
+        _, pid, number, _ = folder.name.split("-", 3)
+        if not Path("/proc", pid).exists() and folder.stat().st_uid == os.geteuid():
+            shutil.rmtree(folder, ignore_errors=True)
+            cgroup.close_branch(f"gradekit-{pid}-{number}")
 
 
 def _read_line(conversation: socket.socket) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Where there are no pid namespaces: a trusted parent for each job that outlives it and sweeps up what it left behind."""
+"""Where there are no pid namespaces: a trusted parent for each job that outlives it and sweeps up after it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -12,7 +13,7 @@ _WATCHED = (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT)
 
 
 def watch(uid: int) -> None:
-    """Split: returns in the child, which becomes the kernel under ``uid``; the caller stays as its guardian and never returns.
+    """Split: returns in the child, which becomes the kernel under ``uid``; the caller becomes its guardian.
 
     The guardian passes SIGINT on, takes SIGTERM as the order to end the job, and exits as the kernel did (128 + n for
     signal n). It kills by uid, in one system call that no fork bomb outruns, until nothing of that uid is left.
@@ -29,11 +30,9 @@ def watch(uid: int) -> None:
     _wait_for_end(kernel)
     status = _sweep(kernel, uid)
     for name in os.listdir("/dev/shm"):
-        try:
+        with contextlib.suppress(OSError):
             if os.lstat(f"/dev/shm/{name}").st_uid == uid:
                 os.unlink(f"/dev/shm/{name}")
-        except OSError:
-            pass
     code = os.waitstatus_to_exitcode(status)
     os._exit(code if code >= 0 else 128 - code)
 
@@ -53,7 +52,7 @@ def _wait_for_end(kernel: int) -> None:
 
 
 def _sweep(kernel: int, uid: int) -> int:
-    status = signal.SIGKILL
+    status = int(signal.SIGKILL)
     while True:
         helper = os.fork()
         if helper == 0:
@@ -74,7 +73,5 @@ def _sweep(kernel: int, uid: int) -> int:
 
 
 def _signal_group(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(OSError):
         os.killpg(pid, number)
-    except OSError:
-        pass

@@ -1,8 +1,8 @@
 """ipykernel, cut in two around the fork.
 
 Before it, in the server: all of IPKernelApp.initialize() that needs no socket, thread or event loop. After it, in the
-locked-in child: sockets, threads, streams. Five listening unix sockets come in as descriptors (ZMQ_USE_FD), so the kernel
-binds nothing, has no connection file and no path that anyone could connect to from inside.
+locked-in child: sockets, threads, streams. Five listening unix sockets come in as descriptors (ZMQ_USE_FD), so the
+kernel binds nothing, has no connection file and no path that anyone could connect to from inside.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ipykernel.debugger
 import ipykernel.iostream
@@ -35,17 +35,17 @@ CHANNELS = ("shell", "iopub", "stdin", "hb", "control")
 class ForkedKernelApp(IPKernelApp):
     """IPKernelApp whose sockets are given to it, and which is initialised in two halves."""
 
-    descriptors: dict[int, int] = {}  # channel number (1 to 5) -> listening socket
+    descriptors: ClassVar[dict[int, int]] = {}  # channel number (1 to 5) -> listening socket
 
     @classmethod
     def prepare(cls) -> ForkedKernelApp:
         """The half before the fork. Leaves no thread, no event loop and no secret behind."""
         ipykernel.debugger._is_debugpy_available = False  # nobody debugs here, and its sockets cost time
-        app = cls.instance(transport="ipc", ip="/unused", log_level=50)
+        app = ForkedKernelApp.instance(transport="ipc", ip="/unused", log_level=50)
         app.ignore_cwd = True  # nothing of the submission comes before the libraries on sys.path
         super(IPKernelApp, app).initialize(["--HistoryManager.enabled=False"])
         app.init_pdb()
-        app.kernel = app.kernel_class.instance(
+        app.kernel = app.kernel_class.instance(  # type: ignore[attr-defined]
             parent=app, session=app.session, log=app.log, profile_dir=app.profile_dir, user_ns=app.user_ns
         )
         app.init_path()
@@ -53,12 +53,13 @@ class ForkedKernelApp(IPKernelApp):
         app.init_gui_pylab()
         app.init_extensions()
         app.init_code()
+        assert app.shell is not None
         app.shell.run_cell("1", silent=True, store_history=False)  # fills the parser's and transformers' caches
         asyncio.set_event_loop(None)
         return app
 
     def attach(self, descriptors: list[int], key: bytes) -> None:
-        """The half after the fork, in the locked-in child. ``descriptors``: listening sockets in the order of CHANNELS."""
+        """The half after the fork, in the locked-in child. ``descriptors``: listening sockets, as in CHANNELS."""
         ForkedKernelApp.descriptors = dict(enumerate(descriptors, start=1))
         for number, name in enumerate(CHANNELS, start=1):
             setattr(self, f"{name}_port", number)
@@ -68,6 +69,7 @@ class ForkedKernelApp(IPKernelApp):
         profile = os.path.expanduser("~/.ipython/profile_default")
         os.makedirs(f"{profile}/db", exist_ok=True)
         self.profile_dir = ProfileDir.create_profile_dir(profile)
+        assert self.shell is not None
         self.kernel.profile_dir = self.shell.profile_dir = self.profile_dir
         self.shell.db.root = Path(profile, "db")
 
@@ -80,6 +82,7 @@ class ForkedKernelApp(IPKernelApp):
     def _connect_kernel(self) -> None:
         """What Kernel.__init__ and IPKernelApp.init_kernel would have read from the sockets."""
         kernel, shell = self.kernel, self.shell
+        assert shell is not None
         channel_thread = self.shell_channel_thread
         kernel.control_thread, kernel.shell_channel_thread = self.control_thread, channel_thread
         kernel.iopub_thread, kernel.iopub_socket = self.iopub_thread, self.iopub_socket
@@ -100,7 +103,7 @@ class ForkedKernelApp(IPKernelApp):
         return port
 
     def init_control(self, context: Any) -> None:
-        """As in ipykernel, without the debugger's sockets: one of them would connect to our own shell's path for ever."""
+        """As in ipykernel, less the debugger's sockets: one of them would try to reach our shell's path for ever."""
         self.control_socket = context.socket(zmq.ROUTER)
         self.control_socket.linger = 1000
         self.control_port = self._bind_socket(self.control_socket, self.control_port)
@@ -140,5 +143,5 @@ def _pipe_out(thread: Any) -> tuple[Any, Any]:
 
 
 # ipykernel carries the prints of forked workers over TCP; libzmq aborts the process where internet sockets are denied.
-ipykernel.iostream.IOPubThread._setup_pipe_in = _pipe_in
-ipykernel.iostream.IOPubThread._setup_pipe_out = _pipe_out
+ipykernel.iostream.IOPubThread._setup_pipe_in = _pipe_in  # type: ignore[method-assign]
+ipykernel.iostream.IOPubThread._setup_pipe_out = _pipe_out  # type: ignore[method-assign]

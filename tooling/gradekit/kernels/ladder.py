@@ -1,4 +1,4 @@
-"""Which level this machine gives, found by trying: a throw-away child takes every real step before a level is claimed."""
+"""Which level this machine gives: a throw-away child takes every real step before a level is claimed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradekit.kernels.report import Layer, SandboxReport
 
 def climb(plan: sandbox.ServerPlan, levels: list[str]) -> tuple[SandboxReport, str | None]:
     """Try ``levels`` in turn; the report, and the first level that works (None: refuse)."""
-    failures = []
+    failures: list[str] = []
     for level in levels:
         trial = dataclasses.replace(plan, tag=f"{plan.tag}-trial")
         reason, no_cgroups, own_uids = _try(level, trial)
@@ -26,7 +26,7 @@ def climb(plan: sandbox.ServerPlan, levels: list[str]) -> tuple[SandboxReport, s
 
 
 def _try(level: str, plan: sandbox.ServerPlan) -> tuple[str | None, str, bool]:
-    """Why the level does not work here (None: it does), why there are no cgroups, whether each job has a uid of its own."""
+    """Why the level does not work here (None: it does), why there are no cgroups, whether each job has its own uid."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
@@ -86,8 +86,9 @@ def _layers(level: str, plan: sandbox.ServerPlan, no_cgroups: str, own_uids: boo
     per_process = "limits of memory hold for each process, not for the job: "
     absent = "namespaces are not to be had here" if not namespaces else ""
     found = [Layer(f"{n} namespace", namespaces, absent) for n in ("user", "mount", "pid", "ipc", "uts", "net")]
+    landlocked = f"ABI {version}" if version else "not in this kernel: the mount namespace stands alone"
     found += [
-        Layer("Landlock", version > 0, f"ABI {version}" if version else "not in this kernel: the mount namespace stands alone"),
+        Layer("Landlock", version > 0, landlocked),
         Layer("seccomp", True, "an allow-list"),
         Layer("no_new_privs", True, ""),
         Layer("resource limits", True, ""),

@@ -1,4 +1,4 @@
-"""Landlock: a process's own list of the paths it may touch (Linux 5.13 and later; kernel documentation, userspace-api/landlock)."""
+"""Landlock: a process's own list of the paths it may touch (Linux 5.13; kernel docs, userspace-api/landlock)."""
 
 from __future__ import annotations
 

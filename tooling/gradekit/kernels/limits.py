@@ -63,9 +63,9 @@ class Death:
     """Why a kernel ended.
 
     ``limit``: the limit exceeded (``"wall"``, ``"cpu"``, ``"memory"``, ``"processes"``, ``"disk"``, ``"output"``)
-    or None. ``reason``: one sentence for a person. ``status``: exit status as subprocess reports it (negative: a signal).
-    ``usage``: ``cpu_s`` (seconds), ``max_rss_bytes`` (of its largest process), ``cgroup_max_bytes`` where there is a
-    cgroup; empty when the fork server died before it could say.
+    or None. ``reason``: one sentence for a person. ``status``: exit status as subprocess reports it. ``usage``:
+    ``cpu_s`` (seconds), ``max_rss_bytes`` (of its largest process), ``cgroup_max_bytes`` where there is a cgroup; empty
+    when the fork server died before it could say.
     """
 
     limit: str | None
@@ -75,7 +75,7 @@ class Death:
 
 
 def limit_behind(ename: str, evalue: str) -> str | None:
-    """The limit that an error in a cell's output points to, if any: a full disk or too many threads raise, they do not kill."""
+    """The limit that an error in a cell's output points to, if any: a full disk raises, it does not kill."""
     if ename in ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError") or "can't allocate memory" in evalue:
         return "memory"
     if "[Errno 28]" in evalue or "[Errno 27]" in evalue or "[Errno 122]" in evalue:

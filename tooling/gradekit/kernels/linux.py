@@ -126,7 +126,7 @@ def set_hostname(name: bytes) -> None:
 
 
 def become(uid: int, gid: int, *, groups: bool) -> None:
-    """Change all user and group ids; ``groups`` also drops the supplementary groups (not allowed in a one-id namespace)."""
+    """Change all ids; ``groups`` also drops the supplementary groups (not allowed in a namespace of one id)."""
     if groups:
         os.setgroups([])
     os.setresgid(gid, gid, gid)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
@@ -32,7 +31,7 @@ class FastClient(AsyncKernelClient):
             try:
                 message = await self.get_iopub_msg(timeout=0.05)
             except Empty:
-                if not await self.parent.is_alive():
+                if self.parent is None or not await self.parent.is_alive():
                     raise RuntimeError("the kernel died before it was ready") from None
                 if loop.time() > deadline:
                     raise RuntimeError("the kernel did not become ready in time") from None
@@ -44,12 +43,14 @@ class FastClient(AsyncKernelClient):
 class SandboxedKernelManager(AsyncKernelManager):
     """An AsyncKernelManager whose kernels are forks of ``server``, each for ``request``."""
 
+    provisioner: ForkProvisioner | None = None
+
     def __init__(self, *, server: ForkServer, request: KernelRequest, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.server, self.request = server, request
         self._kernel_spec = KernelSpec(argv=["-"], display_name="gradekit", language="python", interrupt_mode="signal")
         self.client_factory = FastClient
-        self._clients: list[FastClient] = []
+        self._clients: list[AsyncKernelClient] = []
 
     @property
     def process(self) -> KernelProcess:
@@ -63,7 +64,7 @@ class SandboxedKernelManager(AsyncKernelManager):
         """Why the kernel ended; None while it lives, or before there was one."""
         return self.provisioner.process.death if self.provisioner and self.provisioner.process else None
 
-    async def start_kernel(self, **kwargs: Any) -> None:
+    async def start_kernel(self, **kwargs: Any) -> None:  # type: ignore[override]
         self._attempted_start = True
         self.shutting_down = False
         self._launch_args = {}
@@ -74,7 +75,7 @@ class SandboxedKernelManager(AsyncKernelManager):
         self.provisioner.request = self.request
         self.load_connection_info(await self.provisioner.launch_kernel([]))
 
-    async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+    async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:  # type: ignore[override]
         """A fork that has given its outcome has nothing to put in order: it is killed, with all it started."""
         self.shutting_down = True
         if self.provisioner is not None:
@@ -82,19 +83,19 @@ class SandboxedKernelManager(AsyncKernelManager):
             await self.provisioner.wait()
         await self.cleanup_resources(restart=restart)
 
-    async def restart_kernel(self, now: bool = False, newports: bool = False, **kwargs: Any) -> None:
+    async def restart_kernel(self, now: bool = False, newports: bool = False, **kwargs: Any) -> None:  # type: ignore[override]
         await self.shutdown_kernel(restart=True)
         await self.start_kernel()
 
-    async def is_alive(self) -> bool:
+    async def is_alive(self) -> bool:  # type: ignore[override]
         return await self._async_is_alive()
 
-    def client(self, **kwargs: Any) -> FastClient:
-        client = super().client(**kwargs)
+    def client(self, **kwargs: Any) -> AsyncKernelClient:  # type: ignore[override]
+        client: AsyncKernelClient = super().client(**kwargs)
         self._clients.append(client)
         return client
 
-    async def cleanup_resources(self, restart: bool = False) -> None:
+    async def cleanup_resources(self, restart: bool = False) -> None:  # type: ignore[override]
         self.discard()
 
     def discard(self) -> None:

@@ -1,4 +1,4 @@
-"""Which libraries a fork server should import for a set of notebooks: what they import themselves, from a list of known ones.
+"""Which libraries a fork server should import for a set of notebooks: what they import, from a list of known ones.
 
 Only public libraries are ever preloaded, never a course's own code, since every kernel can read what was loaded before
 its fork. labkit is one of them: students install it anyway.
@@ -50,9 +50,8 @@ def _installed(library: str) -> bool:
 def _imported_by(path: Path) -> set[str]:
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        sources = [
-            "".join(c["source"]) if isinstance(c["source"], list) else c["source"] for c in cells if c["cell_type"] == "code"
-        ]
+        code = [c["source"] for c in cells if c["cell_type"] == "code"]
+        sources = ["".join(lines) for lines in code]  # a string or a list of strings
     except (OSError, ValueError, KeyError, TypeError):
         return set()
     return set().union(*(imports_of(s) for s in sources)) if sources else set()

@@ -1,4 +1,4 @@
-"""A jupyter_client kernel provisioner: any Jupyter program can start sandboxed forks by naming the kernel ``gradekit``."""
+"""A jupyter_client kernel provisioner: any Jupyter program starts sandboxed forks by naming the kernel ``gradekit``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerBase
@@ -35,13 +35,16 @@ def shared_server(preloads: tuple[str, ...], floor: str, cores: int, env: dict[s
 
 
 class ForkProvisioner(KernelProvisionerBase):
-    """Kernels from a fork server. The folder in which a stock program would start the kernel becomes its work folder."""
+    """Kernels from a fork server. The folder in which a program would start the kernel becomes its work folder."""
 
     preload = List(
-        Unicode(), default_value=None, allow_none=True, help="Modules to import before the fork; by default, what the notebooks import."
+        Unicode(),
+        default_value=None,
+        allow_none=True,
+        help="Modules to import before the fork; by default, what the notebooks in the folder import.",
     ).tag(config=True)
-    limits = Dict(help="Limits by name, such as {'memory_bytes': 2147483648}; see gradekit.kernels.Limits.").tag(config=True)
-    floor = Unicode(FLOOR, help="The lowest sandbox level to accept: namespaces, container or, by name, none.").tag(config=True)
+    limits = Dict(help="Limits by name, such as {'memory_bytes': 2147483648}: see Limits.").tag(config=True)
+    floor = Unicode(FLOOR, help="The lowest sandbox level to accept: namespaces, container, or none.").tag(config=True)
 
     server: ForkServer | None = None
     request: KernelRequest | None = None
@@ -66,7 +69,7 @@ class ForkProvisioner(KernelProvisionerBase):
         assert self.server is not None
         loop = asyncio.get_running_loop()
         self.process = await loop.run_in_executor(None, self.server.spawn, self.request)
-        self.connection_info = self.process.connection_info
+        self.connection_info = cast(KernelConnectionInfo, self.process.connection_info)
         return self.connection_info
 
     async def poll(self) -> int | None:
@@ -83,7 +86,7 @@ class ForkProvisioner(KernelProvisionerBase):
         ended = loop.create_future()
 
         def tell() -> None:
-            loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(None))
+            loop.call_soon_threadsafe(lambda: None if ended.done() else ended.set_result(None))
 
         self.process.on_death(tell)
         await ended

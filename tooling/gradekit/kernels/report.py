@@ -20,7 +20,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class SandboxReport:
-    """``level``: ``"namespaces"``, ``"container"``, ``"none"`` or ``"refused"``. ``failures``: why better levels failed."""
+    """``level``: "namespaces", "container", "none" or "refused"; ``failures``: why better ones failed."""
 
     level: str
     layers: tuple[Layer, ...] = ()

@@ -1,8 +1,8 @@
 """The small read-only world in which the fork server and its kernels live.
 
-Built once by the server before it imports anything: a tmpfs that holds the system's libraries, the Python environment, a
-few harmless files of /etc, device nodes without secrets, and nothing of the course, the home folders or the rest of the
-machine. Each job then gets its own work folder, /tmp, /dev/shm, /dev/pts and /proc in its own mount namespace.
+Built once by the server before it imports anything: a tmpfs that holds the system's libraries, the Python environment,
+a few harmless files of /etc, device nodes without secrets, and nothing of the course, the home folders or the rest of
+the machine. Each job then gets its own work folder, /tmp, /dev/shm, /dev/pts and /proc in its own mount namespace.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from gradekit.kernels import linux
 
 WORK = "/submission"
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt/nvidia")
-ETC = ("alternatives", "fonts", "ld.so.cache", "localtime", "mime.types", "nsswitch.conf", "protocols", "services", "ssl")
+ETC = (
+    "alternatives", "fonts", "ld.so.cache", "localtime", "mime.types", "nsswitch.conf", "protocols", "services", "ssl",
+)  # fmt: skip
 MACHINE = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 _BOX, _GPU, _OLD = "/.box", "/.gpu", "/.old"
@@ -125,7 +127,8 @@ def job_mounts(
         linux.mount(f"{_BOX}/{name}", target, None, linux.MS_BIND)
     for tree in hidden:
         _place(tree, tree.path)
-    linux.mount("devpts", "/dev/pts", "devpts", linux.MS_NOSUID | linux.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0600")
+    terminals = "newinstance,ptmxmode=0666,mode=0600"
+    linux.mount("devpts", "/dev/pts", "devpts", linux.MS_NOSUID | linux.MS_NOEXEC, terminals)
     if new_proc:
         mount_proc()
     linux.mount("tmpfs", _BOX, "tmpfs", _LOCKED | linux.MS_RDONLY, "size=4k,nr_inodes=1,mode=000")

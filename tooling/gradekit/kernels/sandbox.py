@@ -29,9 +29,9 @@ LAYERS = (
     "user", "mount", "pid", "ipc", "uts", "net", "landlock", "seccomp", "no_new_privs", "capabilities", "rlimits",
     "cgroup", "descriptors", "environment",
 )  # fmt: skip
-_JOB_NAMESPACES = {
-    "mount": linux.CLONE_NEWNS, "ipc": linux.CLONE_NEWIPC, "uts": linux.CLONE_NEWUTS, "net": linux.CLONE_NEWNET,
-    "cgroup": linux.CLONE_NEWCGROUP,
+_NAMESPACES = {
+    "mount": linux.CLONE_NEWNS, "pid": linux.CLONE_NEWPID, "ipc": linux.CLONE_NEWIPC, "uts": linux.CLONE_NEWUTS,
+    "net": linux.CLONE_NEWNET, "cgroup": linux.CLONE_NEWCGROUP,
 }  # fmt: skip
 _STUDENT = 1000
 _OOM_FIRST = "800"
@@ -89,7 +89,7 @@ class JobPlan:
 
 
 def enter_server(level: str, plan: ServerPlan) -> Confinement:
-    """Move the calling, still small and single-threaded process into ``level``. Returns in the process that is inside."""
+    """Move the calling, still small and single-threaded process into ``level``; returns in the one that is inside."""
     inside = Confinement(level, plan)
     started_as_root = os.geteuid() == 0
     ranged = started_as_root and level == "namespaces"
@@ -127,12 +127,7 @@ def _enter_namespaces(inside: Confinement, started_as_root: bool) -> None:
         inside.own_uids = _enter_user_namespace_with_range(plan.uid_base, plan.slots + 1)
     else:
         _enter_user_namespace(0)
-    flags = [linux.CLONE_NEWNS, linux.CLONE_NEWPID, linux.CLONE_NEWIPC, linux.CLONE_NEWUTS, linux.CLONE_NEWNET]
-    dropped = {"pid": linux.CLONE_NEWPID, "ipc": linux.CLONE_NEWIPC, "uts": linux.CLONE_NEWUTS, "net": linux.CLONE_NEWNET}
-    for layer, flag in dropped.items():
-        if layer in plan.without:
-            flags.remove(flag)
-    linux.unshare(sum(flags))
+    linux.unshare(_flags({"mount", "pid", "ipc", "uts", "net"}, plan.without))
     if not started_as_root:
         rootfs.build(plan.readable)
     parent = os.getpid()
@@ -151,6 +146,11 @@ def _enter_namespaces(inside: Confinement, started_as_root: bool) -> None:
         linux.set_hostname(b"sandbox")
 
 
+def _flags(namespaces: set[str], without: frozenset[str]) -> int:
+    """Clone flags. Without the layer "mount" the old root stays in sight, but there must be a place for our mounts."""
+    return sum(_NAMESPACES[n] for n in namespaces - (without - {"mount", "cgroup"}))
+
+
 def _enter_user_namespace(inside_uid: int) -> None:
     uid, gid = os.geteuid(), os.getegid()
     linux.unshare(linux.CLONE_NEWUSER)
@@ -161,7 +161,7 @@ def _enter_user_namespace(inside_uid: int) -> None:
 
 
 def _enter_user_namespace_with_range(base: int, count: int) -> bool:
-    """As root: a namespace with ``count`` ids of its own, so that each job has one. A helper outside must write the map."""
+    """As root: a namespace with ``count`` ids, so that each job has one. A helper outside must write the map."""
     target = os.getpid()
     entered, mapped = os.pipe(), os.pipe()
     helper = os.fork()
@@ -219,7 +219,7 @@ def enter_job(inside: Confinement, job: JobPlan) -> str:
         inside.cgroups.enter(job.leaf, job.limits.memory_bytes, job.limits.processes)
     uid = job_uid(inside, job.slot)
     if inside.level == "namespaces":
-        linux.unshare(sum(flag for layer, flag in _JOB_NAMESPACES.items() if layer not in without - {"mount", "cgroup"}))
+        linux.unshare(_flags({"mount", "ipc", "uts", "net", "cgroup"}, without))
         rootfs.job_mounts(
             uid,
             job.limits.disk_bytes + job.given_bytes,
@@ -315,8 +315,8 @@ def _rules(inside: Confinement, job: JobPlan) -> list[tuple[str, int]]:
     own = [(f"{plan.jobs_dir}/{job.leaf}", landlock.OWN)]
     etc = [(f"/etc/{e}", landlock.READ) for e in (*rootfs.ETC, "passwd", "group", "hosts")]
     # Not /proc/self: net/unix in it lists the path of every socket on the machine.
-    me = f"/proc/{os.getpid()}"
-    proc = [(f"{me}/{f}", landlock.READ) for f in ("fd", "stat", "status", "statm", "maps", "limits", "cmdline", "comm")]
+    mine = ("fd", "stat", "status", "statm", "maps", "limits", "cmdline", "comm")
+    proc = [(f"/proc/{os.getpid()}/{f}", landlock.READ) for f in mine]
     proc += [(f"/proc/{f}", landlock.READ) for f in ("cpuinfo", "meminfo", "stat", "sys/kernel", "sys/vm")]
     gpu = [(n, landlock.DEVICE | landlock.READ) for n in rootfs.gpu_nodes()] if job.gpu is not None else []
     return libraries + devices + shared_memory + machine + own + etc + proc + gpu

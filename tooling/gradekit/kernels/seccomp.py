@@ -58,10 +58,10 @@ semtimedop shmat shmctl shmdt shmget
 # Refused as by a kernel that has them but does not trust the caller: EPERM is what libraries expect here.
 REFUSED = """
 acct add_key adjtimex bpf chroot clock_adjtime clock_settime delete_module fanotify_init finit_module fsconfig fsmount
-fsopen fspick init_module ioperm iopl kcmp kexec_file_load kexec_load keyctl mount mount_setattr move_mount move_pages
-migrate_pages name_to_handle_at personality open_by_handle_at open_tree perf_event_open pidfd_getfd pivot_root process_madvise
-process_vm_readv process_vm_writev ptrace quotactl reboot request_key setdomainname sethostname setns settimeofday
-swapoff swapon syslog umount2 unshare userfaultfd vhangup
+fsopen fspick init_module ioperm iopl kcmp kexec_file_load kexec_load keyctl migrate_pages mount mount_setattr
+move_mount move_pages name_to_handle_at open_by_handle_at open_tree perf_event_open personality pidfd_getfd pivot_root
+process_madvise process_vm_readv process_vm_writev ptrace quotactl reboot request_key setdomainname sethostname setns
+settimeofday swapoff swapon syslog umount2 unshare userfaultfd vhangup
 """
 NAMESPACE_FLAGS = (
     linux.CLONE_NEWNS, linux.CLONE_NEWCGROUP, linux.CLONE_NEWUTS, linux.CLONE_NEWIPC,

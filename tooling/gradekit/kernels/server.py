@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
@@ -50,8 +51,7 @@ def main() -> NoReturn:
         if level is None or request["probe"]:
             _say(launcher, {"report": asdict(report)})
             os._exit(0)
-        kernelapp = importlib.util.find_spec("gradekit.kernels.kernelapp")
-        kernel_code = kernelapp.loader.get_code(kernelapp.name)  # read now: inside, gradekit's files are out of sight
+        kernelapp, kernel_code = _read_kernelapp()  # now: inside, gradekit's files are out of sight
         inside = sandbox.enter_server(level, plan)
         os.environ.update(child.places(sandbox.temporary_directory(inside, "server")))
         os.makedirs(os.environ["HOME"])
@@ -78,6 +78,14 @@ def _preload(modules: list[str]) -> None:
         raise RuntimeError(f"{running - 1} threads were started by the preloads ({names}): a fork would lose them")
     gc.collect()
     gc.freeze()  # no child's collector touches, and so copies, what was loaded before the fork
+
+
+def _read_kernelapp() -> tuple[importlib.machinery.ModuleSpec, types.CodeType]:
+    spec = importlib.util.find_spec("gradekit.kernels.kernelapp")
+    assert spec and isinstance(spec.loader, importlib.abc.InspectLoader)
+    code = spec.loader.get_code(spec.name)
+    assert code
+    return spec, code
 
 
 def _prepare_kernel(spec: importlib.machinery.ModuleSpec, code: types.CodeType) -> ForkedKernelApp:
@@ -178,14 +186,13 @@ class Server:
             self._forget(job)
 
     def _signal(self, job: Job, number: int) -> None:
-        if self.inside.level == "container":  # the guardian does the rest
-            number = signal.SIGTERM if number == signal.SIGKILL else number
-            deliver = (os.kill,)
-        else:
-            deliver = (os.killpg, os.kill) if number == signal.SIGKILL else (os.killpg,)
-        for send in deliver:
-            with contextlib.suppress(ProcessLookupError):
-                send(job.pid, number)
+        if self.inside.level == "container":  # its guardian does the rest
+            os.kill(job.pid, signal.SIGTERM if number == signal.SIGKILL else number)
+            return
+        with contextlib.suppress(ProcessLookupError):  # not yet the leader of a group
+            os.killpg(job.pid, number)
+        if number == signal.SIGKILL:
+            os.kill(job.pid, number)
 
     def _reap(self) -> None:
         while True:

@@ -1,8 +1,8 @@
 """One thread in the grader through which every byte from and to the sandboxed kernels passes.
 
-It carries the Jupyter channels between two sets of unix sockets and counts what a kernel sends: zmq itself puts no bound
-on a message of many frames, and a hostile kernel could fill the grader's memory. It hears of every death at once, and it
-keeps the wall clocks.
+It carries the Jupyter channels between two sets of unix sockets and counts what a kernel sends: zmq itself puts no
+bound on a message of many frames, and a hostile kernel could fill the grader's memory. It hears of every death at once,
+and it keeps the wall clocks.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 _CHUNK = 1 << 18
@@ -88,7 +89,7 @@ class Switchboard:
 
 
 class Relay:
-    """Carries one kernel's channels: clients connect to ``front`` paths, each is joined to the kernel's ``back`` path."""
+    """Carries one kernel's channels: who connects to a ``front`` path is joined to the kernel's ``back`` path."""
 
     def __init__(
         self, board: Switchboard, pairs: list[tuple[str, str]], most_bytes: int, too_much: Callable[[], None]
@@ -110,11 +111,9 @@ class Relay:
 
     def _start(self, listeners: list[tuple[socket.socket, str]]) -> None:
         for listener, back in listeners:
-            self._board.watch(
-                listener, selectors.EVENT_READ, lambda _, listener=listener, back=back: self._accept(listener, back)
-            )
+            self._board.watch(listener, selectors.EVENT_READ, partial(self._accept, listener, back))
 
-    def _accept(self, listener: socket.socket, back: str) -> None:
+    def _accept(self, listener: socket.socket, back: str, _: int) -> None:
         try:
             client, _ = listener.accept()
         except OSError:

@@ -10,8 +10,8 @@ import struct
 import sys
 
 import pyseccomp
-from open_home import open_home
 from gradekit.kernels import linux, seccomp
+from open_home import open_home
 
 KEPT = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31)
 DENIED = """unshare setns mount umount2 pivot_root open_tree move_mount fsopen mount_setattr pidfd_getfd ptrace bpf

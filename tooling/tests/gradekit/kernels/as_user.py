@@ -6,8 +6,8 @@ Usage: python as_user.py UID COMMAND...
 import os
 import sys
 
-from open_home import open_home
 from gradekit.kernels import linux
+from open_home import open_home
 
 open_home()
 uid, command = int(sys.argv[1]), sys.argv[2:]

@@ -37,7 +37,14 @@ def eventually(condition: object, seconds: float = 10.0) -> bool:
 
 
 def test_cells_share_a_namespace_and_are_timed(server: ForkServer) -> None:
-    ran = run_cells(server, "x = 20", "import time; time.sleep(0.3); print(x + 1)", "x * 2", "1 / 0", "await __import__('asyncio').sleep(0); x")
+    ran = run_cells(
+        server,
+        "x = 20",
+        "import time; time.sleep(0.3); print(x + 1)",
+        "x * 2",
+        "1 / 0",
+        "await __import__('asyncio').sleep(0); x",
+    )
     assert ran.texts == ["", "21\n", "40", "ZeroDivisionError: division by zero", "20"]
     assert 0.3 <= ran.seconds[1] < 3
     assert ran.death is None
@@ -178,3 +185,15 @@ def test_preload_that_starts_a_thread_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SandboxError, match="thread"):
         ForkServer(("this", "antigravity", "concurrent.futures.thread", "no_such_module_or_thread")).start()
+
+
+def test_the_next_grader_sweeps_up_after_a_killed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    stale, live = tmp_path / f"gradekit-{dead.pid}-0-abc", tmp_path / f"gradekit-{os.getpid()}-999-abc"
+    for folder in (stale, live):
+        (folder / "jobs").mkdir(parents=True)
+    with ForkServer(levels=("none",)):
+        assert not stale.exists()
+        assert live.exists()

@@ -1,4 +1,4 @@
-"""Each limit is held, and what was exceeded is named. Where a layer holds it, the test is shown to notice its absence."""
+"""Each limit is held, and what was exceeded is named; where a layer holds it, its absence is shown to be noticed."""
 
 import dataclasses
 import json

@@ -24,13 +24,14 @@ WORK = {
     ),
     "torch training with threads": (
         "import torch\ntorch.set_num_threads(2)\nm = torch.nn.Linear(64, 1)\no = torch.optim.SGD(m.parameters(), 0.1)\n"
-        "for _ in range(3):\n    l = m(torch.randn(256, 64)).pow(2).mean(); o.zero_grad(); l.backward(); o.step()\n"
+        "for _ in range(3):\n    l = m(torch.randn(256, 64)).square().mean(); o.zero_grad(); l.backward(); o.step()\n"
         "print(l.isfinite().item(), (torch.randn(300, 300) @ torch.randn(300, 300)).shape)",
         "True torch.Size([300, 300])\n",
     ),
     "DataLoader workers": (
         "import torch\nfrom torch.utils.data import DataLoader, TensorDataset\n"
-        "print(sum(b[0].sum().item() for b in DataLoader(TensorDataset(torch.ones(64, 4)), batch_size=8, num_workers=2)))",
+        "d = TensorDataset(torch.ones(64, 4))\n"
+        "print(sum(b[0].sum().item() for b in DataLoader(d, batch_size=8, num_workers=2)))",
         "256.0\n",
     ),
     "multiprocessing by fork": (
@@ -44,7 +45,8 @@ WORK = {
         "[2, 3]\n",
     ),
     "shared memory": (
-        "from multiprocessing.shared_memory import SharedMemory as S\ns = S(create=True, size=9); s.close(); s.unlink(); print('ok')",
+        "from multiprocessing.shared_memory import SharedMemory as S\n"
+        "s = S(create=True, size=9); s.close(); s.unlink(); print('ok')",
         "ok\n",
     ),
     "printing from a forked process": (
@@ -58,11 +60,13 @@ WORK = {
     ),
     "a shell command": ("!echo hi", "hi"),
     "its own network": (
-        "import socket\ns = socket.create_server(('127.0.0.1', 0)); socket.create_connection(s.getsockname()); print('talks')",
+        "import socket\ns = socket.create_server(('127.0.0.1', 0))\n"
+        "socket.create_connection(s.getsockname()); print('talks')",
         "talks\n",
     ),
     "a model, saved and loaded": (
-        "import warnings; warnings.simplefilter('ignore')\nfrom transformers import GPT2Config, GPT2LMHeadModel, logging\n"
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "from transformers import GPT2Config, GPT2LMHeadModel, logging\n"
         "logging.set_verbosity_error(); logging.disable_progress_bar()\n"
         "m = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=64)); m.save_pretrained('m')\n"
         "print(sum(p.numel() for p in GPT2LMHeadModel.from_pretrained('m').parameters()) == m.num_parameters())",
@@ -78,7 +82,11 @@ WORK = {
 
 @pytest.fixture(scope="module")
 def warm() -> Iterator[ForkServer]:
-    modules = tuple(dict.fromkeys(m for name in ("numpy", "matplotlib", "numba", "torch", "transformers", "peft") for m in KNOWN[name]))
+    modules = tuple(
+        dict.fromkeys(
+            m for name in ("numpy", "matplotlib", "numba", "torch", "transformers", "peft") for m in KNOWN[name]
+        )
+    )
     with ForkServer(modules, env={"NUMBA_ENABLE_CUDASIM": "1"}) as running:
         yield running
 

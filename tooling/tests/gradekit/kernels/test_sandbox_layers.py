@@ -69,11 +69,10 @@ def _greet(listener: socket.socket) -> None:
 def attack(body: str, outside: Any = None, **names: Any) -> str:
     """Source that runs ``body`` and prints what it returned, or that it was stopped."""
     values = {**(vars(outside) if outside else {}), **names}
-    constants = "\n".join(f"{k} = {str(v) if isinstance(v, Path) else v!r}" for k, v in values.items() if not isinstance(v, Path))
-    paths = "\n".join(f"{k} = {str(v)!r}" for k, v in values.items() if isinstance(v, Path))
+    constants = "\n".join(f"{k} = {(str(v) if isinstance(v, Path) else v)!r}" for k, v in values.items())
     function = "def go():\n" + textwrap.indent(textwrap.dedent(body), "    ")
-    ending = "try:\n    print('THROUGH' if go() else 'stopped: nothing')\nexcept BaseException as e:\n    print('stopped:', repr(e))"
-    return "\n".join([constants, paths, function, ending])
+    ending = "try:\n    print('THROUGH' if go() else 'stopped: nothing')\n"
+    return "\n".join([constants, function, ending + "except BaseException as e:\n    print('stopped:', repr(e))"])
 
 
 READ = """
@@ -166,7 +165,11 @@ ATTACKS = {
     "use the memory limit several times over": (TOGETHER, {"cgroup"}),
     "read the grader's environment": (ENVIRONMENT, {"environment"}),
 }
-NEED_ROOT = {"have another identity than the student's", "use the memory limit several times over", "see another process"}
+NEED_ROOT = {
+    "have another identity than the student's",
+    "use the memory limit several times over",
+    "see another process",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -194,12 +197,12 @@ def test_attack_fails_and_gets_through_without_its_layers(name: str, full: ForkS
 CALLS = {
     "ptrace": "libc.ptrace(0, 0, 0, 0)",
     "personality": "libc.personality(0x0040000)",
-    "io_uring_setup": "libc.syscall(425, 1, ctypes.create_string_buffer(120))",
+    "io_uring_setup": "libc.syscall(425, 1, buffer(120))",
     "keyctl": "libc.syscall({keyctl}, 0, -3, 0)",
     "netlink socket for kernel events": "libc.socket(16, 3, 15)",
     "userfaultfd": "libc.syscall({userfaultfd}, 1)",
-    "name_to_handle_at": "libc.syscall({name_to_handle_at}, -100, b'/tmp', ctypes.create_string_buffer(b'\\x80' + bytes(200)), ctypes.create_string_buffer(8), 0)",
-    "prlimit of another": "libc.prlimit(os.getppid() or os.fork() or os._exit(0), 7, None, ctypes.create_string_buffer(16))",
+    "name_to_handle_at": "libc.syscall({name_to_handle_at}, -100, b'/tmp', buffer(b'\\x80' + bytes(99)), buffer(8), 0)",
+    "prlimit of another": "libc.prlimit(os.fork() or os._exit(0), 7, None, buffer(16))",
 }
 
 
@@ -207,11 +210,15 @@ CALLS = {
 def test_system_call_is_refused_by_seccomp_alone(name: str, full: ForkServer, unfiltered: ForkServer) -> None:
     import pyseccomp
 
-    numbers = {n: pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, n) for n in ("keyctl", "userfaultfd", "name_to_handle_at")}
-    call = CALLS[name].replace("{", "{{").replace("}", "}}") if "{" not in CALLS[name] else CALLS[name].format(**numbers)
+    numbers = {
+        n: pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, n) for n in ("keyctl", "userfaultfd", "name_to_handle_at")
+    }
+    call = (
+        CALLS[name].replace("{", "{{").replace("}", "}}") if "{" not in CALLS[name] else CALLS[name].format(**numbers)
+    )
     source = attack(f"""
         import ctypes, os
-        libc = ctypes.CDLL(None, use_errno=True)
+        libc, buffer = ctypes.CDLL(None, use_errno=True), ctypes.create_string_buffer
         if {call} >= 0:
             return True
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -228,12 +235,14 @@ def unfiltered() -> Iterator[ForkServer]:
 
 def test_terminal_input_cannot_be_faked_even_with_high_bits_set(full: ForkServer, unfiltered: ForkServer) -> None:
     """The kernel looks at 32 bits of an ioctl's request; a filter that compares 64 is blind to the rest."""
-    source = attack("""
+    source = attack(
+        """
         import ctypes, os, errno
         libc = ctypes.CDLL(None, use_errno=True)
         libc.syscall({ioctl}, 0, ctypes.c_ulong(0x1_0000_5412), b"x")
         return ctypes.get_errno() == errno.ENOTTY  # asked and answered: descriptor 0 is no terminal
-    """.replace("{ioctl}", str(_number("ioctl"))))
+    """.replace("{ioctl}", str(_number("ioctl")))
+    )
     assert run_cells(full, source).texts[0].startswith("stopped")
     assert run_cells(unfiltered, source).texts[0] == "THROUGH\n"
 
@@ -266,17 +275,22 @@ def test_no_descriptor_leads_to_a_sibling(without: frozenset[str]) -> None:
 
 def test_sibling_kernels_cannot_see_each_other(full: ForkServer) -> None:
     with full.kernel() as first:
-        run_in(first, "open('/tmp/mine', 'w').write('x'); open('/dev/shm/mine', 'w').write('x'); open('mine', 'w').write('x')")
-        source = "import os; print([p for p in ('/tmp/mine', '/dev/shm/mine', 'mine') if os.path.exists(p)], [p for p in os.listdir('/proc') if p.isdigit()])"
-        assert run_cells(full, source).texts == ["[] ['1']\n"]
+        run_in(
+            first,
+            "open('/tmp/mine', 'w').write('x'); open('/dev/shm/mine', 'w').write('x'); open('mine', 'w').write('x')",
+        )
+        files = "import os; print([p for p in ('/tmp/mine', '/dev/shm/mine', 'mine') if os.path.exists(p)])"
+        processes = "print([p for p in os.listdir('/proc') if p.isdigit()])"
+        assert run_cells(full, files, processes).texts == ["[]\n", "['1']\n"]
 
 
 def test_nothing_but_the_work_folder_and_tmp_is_writable(full: ForkServer) -> None:
     source = """
         import os, sys
         written = []
-        for folder in ("/", "/etc", "/usr", "/usr/lib", "/dev", "/proc/sys/kernel", "/sys", os.path.dirname(os.__file__), sys.prefix,
-                       *[p for p in sys.path if os.path.isdir(p)], "/tmp", "/dev/shm", "/submission"):
+        libraries = [sys.prefix, os.path.dirname(os.__file__), *(p for p in sys.path if os.path.isdir(p))]
+        system = ["/", "/etc", "/usr", "/usr/lib", "/dev", "/proc/sys/kernel", "/sys"]
+        for folder in (*libraries, *system, "/tmp", "/dev/shm", "/submission"):
             try:
                 open(folder + "/intruder", "w").close()
                 written.append(folder)

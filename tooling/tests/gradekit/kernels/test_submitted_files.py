@@ -42,7 +42,13 @@ def test_no_file_shadows_what_the_tests_import(server: ForkServer, folder: Path,
 
 def test_start_up_files_have_no_effect(server: ForkServer, folder: Path) -> None:
     poison = "import builtins; builtins.poisoned = True\n"
-    for name in ("sitecustomize.py", "usercustomize.py", "ipython_config.py", "ipykernel_config.py", "jupyter_config.py"):
+    for name in (
+        "sitecustomize.py",
+        "usercustomize.py",
+        "ipython_config.py",
+        "ipykernel_config.py",
+        "jupyter_config.py",
+    ):
         (folder / name).write_text(poison)
     for name in (".ipython/profile_default/startup/00.py", ".ipython/profile_default/ipython_config.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +99,7 @@ def test_names_and_sizes_survive_packing(tmp_path: Path) -> None:
 def test_folder_too_large_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "large").write_bytes(bytes(2000))
     monkeypatch.setattr("gradekit.kernels.files.MOST_BYTES", 1000)
-    with pytest.raises(ValueError, match="remove what the notebooks do not read|larger than"):
+    with pytest.raises(ValueError, match=r"remove what the notebooks do not read|larger than"):
         pack(tmp_path)
 
 
