@@ -1030,7 +1030,7 @@ insight.run(lambda: print(training_memory(nn.Linear(100_000, 100_000, device="me
 # %% nbgrader={"grade": false, "grade_id": "lora-given-pretrained", "locked": true, "schema_version": 3, "solution": false, "task": false}
 tokenizer = tiny.ByteTokenizer()
 base_model = tiny.llama(seed=0)
-loss = tiny.pretrain(base_model, tiny.windows(tiny.sentences(2000, seed=0), count=100, batch=32, length=48, seed=1))
+loss = tiny.pretrain(base_model, tiny.windows(tiny.sentences(2000, seed=0), count=100, batch=16, length=48, seed=1))
 print(f"pretrained: {loss:.2f} nats a byte (a perfect model of these sentences reaches about 0.4)")
 
 
@@ -1142,7 +1142,7 @@ test_unit_lora_train()
 # object first: "a red cat ana sees".
 
 # %%
-new_order = tiny.windows(tiny.sentences(500, seed=3, order="osv"), count=60, batch=32, length=48, seed=2)
+new_order = tiny.windows(tiny.sentences(500, seed=3, order="osv"), count=60, batch=16, length=48, seed=2)
 held_out = tiny.windows(tiny.sentences(200, seed=4, order="osv"), count=1, batch=64, length=48, seed=5)[0]
 
 

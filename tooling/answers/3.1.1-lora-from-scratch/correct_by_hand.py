@@ -15,7 +15,7 @@ def lora_forward(x: Tensor, base: nn.Linear, lora_A: Tensor, lora_B: Tensor, sca
 # %% lora-merge
 def change_weight(layer, sign):
     update = torch.zeros_like(layer.base.weight)
-    for row, column in zip(layer.lora_A.detach(), layer.lora_B.detach().T):
+    for row, column in zip(layer.lora_A.detach(), layer.lora_B.detach().T, strict=True):
         update += torch.outer(column, row).to(update.dtype)
     layer.base.weight.detach().add_(update, alpha=sign * layer.scaling)
     layer.merged = sign > 0
@@ -75,7 +75,7 @@ def finetune(model: nn.Module, batches: Sequence[Tensor], learning_rate: float) 
         gradients = torch.autograd.grad(loss, [p for p, _, _ in state])
         losses.append(float(loss))
         with torch.no_grad():
-            for (p, m, v), g in zip(state, gradients):
+            for (p, m, v), g in zip(state, gradients, strict=True):
                 m.mul_(0.9).add_(g, alpha=0.1)
                 v.mul_(0.999).addcmul_(g, g, value=0.001)
                 p -= learning_rate * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
