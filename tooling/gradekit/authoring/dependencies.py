@@ -22,7 +22,7 @@ _KEPT = (Role.EXERCISE, Role.GIVEN, Role.TEST)
 
 @dataclass(frozen=True)
 class Names:
-    """The global names that a cell binds, and those that it uses anywhere. ``known`` is False when it cannot be read."""
+    """The global names that a cell binds, and those that it uses anywhere; not ``known`` when it cannot be read."""
 
     binds: frozenset[str]
     uses: frozenset[str]

@@ -1,4 +1,4 @@
-"""The notebooks that nbgrader makes of a lab, in memory and without a database."""
+"""The notebooks that nbgrader makes of a lab, in memory and without a database, and what it takes out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nbformat import NotebookNode
 from nbgrader.converters import GenerateAssignment
 from nbgrader.preprocessors import ClearHiddenTests, ClearMarkScheme, SaveCells
 
-from gradekit.course import Course, CourseError, Lab
+from gradekit.course import Cell, Course, CourseError, Lab
 
 
 def released(course: Course, lab: Lab, *, hidden_tests: bool = False) -> NotebookNode:
@@ -42,6 +42,19 @@ def released(course: Course, lab: Lab, *, hidden_tests: bool = False) -> Noteboo
     except Exception as error:  # RuntimeError, ValueError, ValidationError or its own, as nbgrader pleases
         raise CourseError(f"{lab.path}: nbgrader cannot release this lab: {error}") from None
     return notebook
+
+
+def solution_lines(cell: Cell) -> list[tuple[int, str]]:
+    """Number (from 1) and text of the lines between the solution markers."""
+    inside, found = False, []
+    for number, line in enumerate(cell.source.splitlines(), 1):
+        if "BEGIN SOLUTION" in line:
+            inside = True
+        elif "END SOLUTION" in line:
+            inside = False
+        elif inside:
+            found.append((number, line))
+    return found
 
 
 @contextmanager

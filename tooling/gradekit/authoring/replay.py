@@ -54,6 +54,7 @@ class Variant:
         limit: seconds for all its steps.
         cell_limit: seconds for one step; the next one still runs.
         memory: bytes of data that it may hold.
+        pace: a variant that leaves at the same cell, and whose time sets the limit of this one: five times it and 2 s.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Variant:
     limit: float = 300.0
     cell_limit: float = 30.0
     memory: int = 4 * GIB
+    pace: str = ""
 
 
 def replay(

@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import deque
 from types import FrameType
 from typing import Any, BinaryIO
@@ -133,7 +134,8 @@ class Fork:
 
     def __init__(self, shell: Shell, variant: dict[str, Any]) -> None:
         self.name = variant["name"]
-        self.deadline = time.monotonic() + variant["limit"]
+        self.start = time.monotonic()
+        self.deadline = self.start + variant["limit"]
         self.folder = tempfile.mkdtemp()
         self.unread = b""
         self.finished = False
@@ -186,7 +188,17 @@ def _kill_group(pid: int) -> None:
 
 
 def branch(shell: Shell, variants: list[dict[str, Any]], jobs: int, out: BinaryIO) -> None:
-    """Run the variants that leave the trunk here, ``jobs`` at a time."""
+    """Run the variants that leave the trunk here, those first that set the pace of others."""
+    seconds = together(shell, [v for v in variants if not v["pace"]], jobs, out)
+    for variant in variants:
+        if variant["pace"]:
+            variant["limit"] = 5 * seconds[variant["pace"]] + 2
+    together(shell, [v for v in variants if v["pace"]], jobs, out)
+
+
+def together(shell: Shell, variants: list[dict[str, Any]], jobs: int, out: BinaryIO) -> dict[str, float]:
+    """Run variants, ``jobs`` at a time. Returns how long each took."""
+    seconds: dict[str, float] = {}
     waiting, running = deque(variants), selectors.DefaultSelector()
     while waiting or running.get_map():
         while waiting and len(running.get_map()) < jobs:
@@ -199,16 +211,21 @@ def branch(shell: Shell, variants: list[dict[str, Any]], jobs: int, out: BinaryI
             key.data.read(out)
             if key.data.finished:
                 running.unregister(fd)
+                seconds[key.data.name] = time.monotonic() - key.data.start
         for fork in forks:
             if not fork.finished and fork.deadline < time.monotonic():
                 running.unregister(fork.fd)
                 fork.end(out, "timed out")
+                seconds[fork.name] = time.monotonic() - fork.start
         out.flush()
+    return seconds
 
 
 def main() -> None:
     request = json.load(sys.stdin)
     out = os.fdopen(os.dup(1), "wb")
+    complaints = os.fdopen(os.dup(2), "w")
+    sys.excepthook = lambda kind, error, trace: traceback.print_exception(error, file=complaints)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from gradekit.authoring.answer_runs import AnswerRun
+from gradekit.authoring.check import LabResult, State
+from gradekit.authoring.mutation import Fate, Report
 from gradekit.grading.judge import Status
 
 
 def answers_table(runs: Sequence[AnswerRun]) -> Table:
     """Answer x graded cell: what was got, and in red what was expected where the two differ."""
-    table = Table("answer", title_justify="left", show_edge=False)
+    table = Table("answer", show_edge=False)
+    table.columns[0].no_wrap = True
     tests = list(runs[0].expected)
     for grade_id in tests:
         table.add_column(grade_id, justify="right", overflow="fold")
@@ -50,3 +53,62 @@ def answers_json(runs: Sequence[AnswerRun]) -> list[dict]:
         }
         for run in runs
     ]
+
+
+MARKS = {State.PASSED: "[green]ok[/]", State.FAILED: "[red]FAIL[/]", State.NOT_APPLICABLE: "[dim]-[/]"}
+
+
+def checks_table(results: Sequence[LabResult]) -> Table:
+    """Lab x gate, with what each lab cost."""
+    table = Table("lab", show_edge=False)
+    for gate in results[0].gates:
+        table.add_column(f"{gate.number} {gate.name}", justify="center")
+    table.add_column("s", justify="right")
+    for result in results:
+        cost = "known" if result.known else f"{result.seconds:.1f}"
+        table.add_row(result.lab, *(MARKS[gate.state] for gate in result.gates), cost)
+    return table
+
+
+def checks_json(results: Sequence[LabResult]) -> list[dict]:
+    """The same for a program, with all faults."""
+    return [
+        {
+            "lab": result.lab,
+            "assignment": result.assignment,
+            "passed": result.passed,
+            "seconds": result.seconds,
+            "gates": [vars(gate) for gate in result.gates],
+        }
+        for result in results
+    ]
+
+
+def mutants_table(report: Report) -> Table:
+    """Cell x fate, then operator x fate."""
+    fates = list(Fate)
+    table = Table("cell or operator", "mutants", *fates, show_edge=False)
+    for key in ("cell", "operator"):
+        for name in sorted({getattr(mutant, key) for mutant in report.mutants}):
+            here = [mutant for mutant in report.mutants if getattr(mutant, key) == name]
+            counts = [sum(mutant.fate is fate for mutant in here) for fate in fates]
+            red = {fates.index(Fate.SURVIVED)} if counts[fates.index(Fate.SURVIVED)] else set()
+            cells = [f"[red]{n}[/]" if i in red else str(n or "") for i, n in enumerate(counts)]
+            table.add_row(name, str(len(here)), *cells)
+        table.add_section()
+    return table
+
+
+def mutants_json(report: Report) -> dict:
+    """The same for a program, mutant by mutant, with the diffs."""
+    return {
+        "lab": report.lab,
+        "score": report.score,
+        "seconds": report.seconds,
+        "reused": report.reused,
+        "mistakes": list(report.mistakes),
+        "mutants": [
+            {**vars(mutant), "id": mutant.id, "diff": mutant.diff(report.references[mutant.cell])}
+            for mutant in report.mutants
+        ],
+    }

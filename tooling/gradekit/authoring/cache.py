@@ -1,0 +1,72 @@
+"""What was found out once about a given content is not found out again: small JSON files in ``.gradekit-cache/``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import sys
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gradekit.authoring.sync import write_atomically
+from gradekit.course import Course, Lab
+
+#: What a lab's results rest on beside its own files.
+LIBRARIES = (
+    *("ipykernel", "IPython", "matplotlib", "nbgrader", "numba", "numba-cuda", "numpy", "peft", "torch"),
+    *("transformers", "trl"),
+)
+
+
+def folder(course: Course) -> Path:
+    return course.root / ".gradekit-cache"
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The content of a cache file; nothing when it is missing or damaged, which costs time only."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(content, indent=1))
+
+
+def digest(*parts: object) -> str:
+    """A short fingerprint of texts, numbers and lists of them."""
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:20]
+
+
+@lru_cache
+def surroundings() -> str:
+    """The fingerprint of what every lab rests on: Python, its libraries, labkit, and the rules themselves."""
+    import labkit
+
+    versions = []
+    for name in LIBRARIES:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    here = Path(__file__).parent
+    assert labkit.__file__
+    code = [*Path(labkit.__file__).parent.rglob("*.py"), *here.rglob("*.py"), here.parent / "grading" / "judge.py"]
+    return digest(sys.version, versions, files(code))
+
+
+def files(paths: Iterable[Path]) -> list[tuple[str, str]]:
+    """Name and fingerprint of files, in order."""
+    return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in sorted(paths) if path.is_file()]
+
+
+def data_of(lab: Lab) -> list[tuple[str, str]]:
+    """The files beside a lab that its code may read."""
+    data = lab.path.parent / "data"
+    return files(path for path in data.rglob("*")) if data.is_dir() else []

@@ -1,0 +1,125 @@
+"""Bring labs through the gates: two at a time, and nothing twice that has passed with the same content."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gradekit.authoring import answers, cache
+from gradekit.authoring.gates import GATES
+from gradekit.authoring.gates.subject import Fault, Gate, Subject
+from gradekit.course import Course, CourseError, Lab
+from gradekit.syllabus import load as load_syllabus
+
+
+class State(StrEnum):
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_APPLICABLE = "does not apply"
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What one gate said. The seconds of a run that gates share count for the first that needed it."""
+
+    number: int
+    name: str
+    state: State
+    faults: Sequence[str]
+    seconds: float
+    known: bool = False
+
+
+@dataclass(frozen=True)
+class LabResult:
+    """What all gates said about a lab; ``seconds`` is the time that it took, waiting for a core included."""
+
+    lab: str
+    assignment: str
+    gates: Sequence[GateResult]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        return all(gate.state is not State.FAILED for gate in self.gates)
+
+    @property
+    def known(self) -> bool:
+        """Whether nothing had to run."""
+        return all(gate.known for gate in self.gates if gate.state is not State.NOT_APPLICABLE)
+
+
+def check(
+    course: Course, labs: Sequence[Lab], *, jobs: int = 2, fresh: bool = False, gates: Sequence[Gate] = GATES
+) -> Iterator[LabResult]:
+    """Check labs, ``jobs`` at a time, and yield each result when it is there.
+
+    Args:
+        fresh: run everything, whatever has passed before.
+    """
+    ours = planned(course)
+    share = jobs if len(labs) == 1 else 1
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        todo = [pool.submit(check_lab, course, lab, lab.name in ours, share, fresh, gates) for lab in labs]
+        for done in as_completed(todo):
+            yield done.result()
+
+
+def planned(course: Course) -> set[str]:
+    """The labs of the course's syllabus, which keep every rule; none in a course without one."""
+    path = course.root / "syllabus.yaml"
+    return {lab.slug for lab in load_syllabus(path).labs} if path.exists() else set()
+
+
+def check_lab(
+    course: Course, lab: Lab, ours: bool, jobs: int = 2, fresh: bool = False, gates: Sequence[Gate] = GATES
+) -> LabResult:
+    """Bring one lab through the gates."""
+    start = time.monotonic()
+    path = cache.folder(course) / "gates" / f"{lab.name}.json"
+    passed = {} if fresh else cache.load(path)
+    applicable = [gate for gate in gates if ours or gate.everywhere]
+    try:
+        keys = {gate.number: content(course, lab, ours, prose=gate.prose) for gate in gates}
+    except CourseError as error:  # the notebook cannot be read: no gate can run
+        unread = [GateResult(gate.number, gate.name, State.FAILED, [str(error)], 0.0) for gate in gates]
+        return LabResult(lab.name, lab.assignment, unread, time.monotonic() - start)
+    todo = [gate for gate in applicable if passed.get(str(gate.number)) != keys[gate.number]]
+    subject = Subject(course, lab, ours, todo, jobs, fresh)
+    results = []
+    for gate in gates:
+        if gate not in applicable:
+            results.append(GateResult(gate.number, gate.name, State.NOT_APPLICABLE, [], 0.0))
+        elif gate not in todo:
+            results.append(GateResult(gate.number, gate.name, State.PASSED, [], 0.0, known=True))
+        else:
+            results.append(run_gate(gate, subject))
+    kept = {str(result.number): keys[result.number] for result in results if result.state is State.PASSED}
+    cache.save(path, kept)
+    return LabResult(lab.name, lab.assignment, results, time.monotonic() - start)
+
+
+def run_gate(gate: Gate, subject: Subject) -> GateResult:
+    """Run one gate. Whatever it raises is a fault: a gate that could not run has not been passed."""
+    start = time.monotonic()
+    try:
+        faults = [str(fault) for fault in gate.check(subject)]
+    except Exception as error:
+        faults = [str(Fault(f"the gate could not run: {error or type(error).__name__}"))]
+    state = State.FAILED if faults else State.PASSED
+    return GateResult(gate.number, gate.name, state, faults, time.monotonic() - start)
+
+
+def content(course: Course, lab: Lab, ours: bool, *, prose: bool) -> str:
+    """The fingerprint of all that a gate looks at; without ``prose``, of the code and the answers alone."""
+    cells = [(cell.kind, cell.source, str(cell.role), cell.grade_id, cell.points) for cell in lab.cells]
+    text = lab.text.read_text(encoding="utf-8") if lab.text.exists() else ""
+    written = [cells, lab.path.read_text(encoding="utf-8"), text] if prose else [c for c in cells if c[0] == "code"]
+    bank = answers.folder(course, lab)
+    config = [course.root / "nbgrader_config.py", course.root / "pyproject.toml"]
+    return cache.digest(
+        cache.surroundings(), ours, written, cache.files(bank.glob("*")), cache.files(config), cache.data_of(lab)
+    )

@@ -1,0 +1,28 @@
+"""Gate 8: no cell over 10 s, no notebook over 30 s, 2 GB at most, without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradekit.authoring.gates.subject import Fault, Gate, Subject
+
+CELL_S, NOTEBOOK_S, PEAK_BYTES = 10.0, 30.0, 2e9
+
+
+def check(subject: Subject) -> Iterator[Fault]:
+    run = subject.kernel_run
+    for index, seconds in run.seconds.items():
+        if seconds > CELL_S:
+            yield Fault(f"takes {seconds:.1f} s, at most {CELL_S:g} are allowed; use less data", subject.name_of(index))
+    total = sum(run.seconds.values())
+    if total > NOTEBOOK_S:
+        slow = sorted(run.seconds, key=lambda index: -run.seconds[index])[:3]
+        names = ", ".join(f"{subject.name_of(index)} {run.seconds[index]:.1f} s" for index in slow)
+        yield Fault(f"the notebook takes {total:.1f} s, at most {NOTEBOOK_S:g} are allowed; the slowest: {names}")
+    if run.peak > PEAK_BYTES:
+        yield Fault(f"the notebook takes {run.peak / 1e9:.2f} GB, at most {PEAK_BYTES / 1e9:g} are allowed")
+    if not run.peak:
+        yield Fault("its memory was not measured: the kernel ended before it could say")
+
+
+GATE = Gate(8, "cost", check)
