@@ -90,6 +90,79 @@ def answers(
         raise typer.Exit(1)
 
 
+@app.command()
+def check(
+    labs: Annotated[list[str] | None, typer.Argument(help="Labs, by name or id; all when none is given.")] = None,
+    changed: Annotated[bool, typer.Option("--changed", help="Leave out labs that have passed as they are.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run everything, whatever has passed before.")] = False,
+    jobs: Annotated[int, typer.Option(help="Labs, or runs of one lab, at a time.")] = 2,
+    course_dir: CourseDir = Path("."),
+    as_json: Json = False,
+) -> None:
+    """Bring labs through the twelve gates; exit 1 when one is not passed."""
+    from gradekit.authoring.check import State
+    from gradekit.authoring.check import check as check_labs
+    from gradekit.authoring.show import checks_json, checks_table
+
+    course = Course.open(course_dir)
+    chosen = [course.lab(name) for name in labs] if labs else course.labs()
+    if not chosen:
+        raise CourseError(f"{course.path('source', '.')} holds no lab yet.")
+    results = []
+    for result in check_labs(course, chosen, jobs=jobs, fresh=fresh):
+        if changed and result.known:
+            continue
+        results.append(result)
+        for gate in (gate for gate in result.gates if gate.state is State.FAILED):
+            for fault in gate.faults:
+                line = f"{result.lab}, gate {gate.number} ({gate.name}): {fault}"
+                errors.print(line, soft_wrap=True, markup=False, highlight=False)
+    results.sort(key=lambda result: result.lab)
+    if as_json:
+        print(dump_json(checks_json(results)))
+    elif results:
+        console.print(checks_table(results))
+    else:
+        console.print("Every lab has passed as it is.")
+    if not all(result.passed for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def mutate(
+    lab: Annotated[str, typer.Argument(help="A lab, by name or by an id such as 1.3.1.")],
+    html: Annotated[Path | None, typer.Option(help="Write a page with every diff here.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run all mutants, whatever is known.")] = False,
+    jobs: Annotated[int, typer.Option(help="Mutants at a time.")] = 2,
+    course_dir: CourseDir = Path("."),
+    as_json: Json = False,
+) -> None:
+    """Change the reference solution in many small ways, and see which changes no test notices."""
+    from gradekit.authoring.mutation import Fate
+    from gradekit.authoring.mutation import mutate as run_mutants
+    from gradekit.authoring.mutation_page import page
+    from gradekit.authoring.show import mutants_json, mutants_table
+
+    course = Course.open(course_dir)
+    report = run_mutants(course, course.lab(lab), jobs=jobs, fresh=fresh)
+    if html:
+        html.write_text(page(report), encoding="utf-8")
+    if as_json:
+        print(dump_json(mutants_json(report)))
+    else:
+        console.print(mutants_table(report))
+        for mutant in report.mutants:
+            if mutant.fate is Fate.SURVIVED:
+                console.print(f"\n{mutant.cell}, line {mutant.line}: {mutant.operator} ({mutant.id})", highlight=False)
+                console.print(mutant.diff(report.references[mutant.cell]), markup=False, highlight=False)
+        known = f", {report.reused} known from before" if report.reused else ""
+        console.print(f"{report.score:.1%} of {len(report.mutants)} noticed in {report.seconds:.1f} s{known}")
+    for mistake in report.mistakes:
+        errors.print(mistake, style="red", soft_wrap=True, markup=False)
+    if report.mistakes or report.count(Fate.SURVIVED):
+        raise typer.Exit(1)
+
+
 def _called(stem: Path, name: str) -> bool:
     return stem.name == name or stem.name.startswith(f"{name}-")
 
