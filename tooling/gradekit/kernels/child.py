@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -43,12 +44,14 @@ def run(inside: sandbox.Confinement, app: ForkedKernelApp, conversation: socket.
             gpu=request["gpu"],
             keep=frozenset([*listeners, conversation.fileno()]),
         )
+        if inside.level == "container":
+            uid, folder = sandbox.job_uid(inside, slot), f"{inside.plan.jobs_dir}/{job.leaf}"
+            channel = guardian.watch(uid, folder)
+            job = dataclasses.replace(job, broker=channel, keep=job.keep | {channel})
         null = os.open("/dev/null", os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(null, standard)
         os.close(null)
-        if inside.level == "container":
-            guardian.watch(sandbox.job_uid(inside, slot))
         work = sandbox.enter_job(inside, job)
         if packed:
             files.unpack(packed[0], work)

@@ -360,7 +360,8 @@ def ask_for_report() -> SandboxReport:
     """See ``gradekit.kernels.probe``."""
     with tempfile.TemporaryDirectory(prefix="gradekit-") as folder:
         os.chmod(folder, 0o711)
-        process, s, answer = _run_server(_new_tag(), folder, list(LEVELS[:-1]), frozenset(), (), settings(1), probe=True)
+        levels, env = list(LEVELS[:-1]), settings(1)
+        process, s, answer = _run_server(_new_tag(), folder, levels, frozenset(), (), env, probe=True)
         s.close()
         process.wait(10)
     if "error" in answer:

@@ -7,24 +7,27 @@ import os
 import signal
 import time
 
-from gradekit.kernels import linux
+from gradekit.kernels import broker, linux
 
 _WATCHED = (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT)
 
 
-def watch(uid: int) -> None:
+def watch(uid: int, folder: str) -> int:
     """Split: returns in the child, which becomes the kernel under ``uid``; the caller becomes its guardian.
+
+    Returns a descriptor, the channel to the broker that will make the kernel's connections within ``folder``.
 
     The guardian passes SIGINT on, takes SIGTERM as the order to end the job, and exits as the kernel did (128 + n for
     signal n). It kills by uid, in one system call that no fork bomb outruns, until nothing of that uid is left.
     """
     linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    channel = broker.start(uid, folder)
     kernel = os.fork()
     if kernel == 0:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
         os.setsid()
-        return
+        return channel.detach()
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGTERM)
     os.closerange(0, 1 << 20)
     _wait_for_end(kernel)

@@ -73,7 +73,7 @@ def _as_a_job(inside: sandbox.Confinement) -> None:
         reason = answer.read().decode(errors="replace")
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if inside.cgroups:
-        inside.cgroups.leave("job-0")
+        inside.cgroups.leave(sandbox.leaf_name(0))
     if reason or status:
         raise OSError(0, reason or f"a job of the trial ended with {status}")
 
@@ -93,8 +93,11 @@ def _layers(level: str, plan: sandbox.ServerPlan, no_cgroups: str, own_uids: boo
         Layer("no_new_privs", True, ""),
         Layer("resource limits", True, ""),
         Layer("cgroups", not no_cgroups, per_process + no_cgroups if no_cgroups else ""),
+        Layer("a disk quota", namespaces, "" if namespaces else "only a limit for each file: the disk is shared"),
         Layer("a uid for each job", own_uids, "" if own_uids else "needs a start as root"),
     ]
+    if not namespaces:
+        found.append(Layer("a broker for connect()", True))
     return tuple(dataclasses.replace(x, ok=False, why="taken away by name") if _dropped(x, plan) else x for x in found)
 
 

@@ -5,7 +5,8 @@ Levels, best first:
 ``namespaces``  A root of its own and user, mount, pid, ipc, uts, network and cgroup namespaces, Landlock, seccomp,
                 no_new_privs, no capabilities, resource limits; started as root also a uid for each job and cgroups.
 ``container``   Where namespaces are forbidden (a default container) but we started as root: a uid for each job,
-                Landlock, seccomp without internet sockets, resource limits, and a guardian that sweeps up.
+                Landlock, seccomp without internet sockets, resource limits, a broker for connect(), and a guardian
+                that sweeps up.
 ``none``        No protection. Only when asked for by name.
 
 Every step either works or raises: a job that cannot lock itself in never runs.
@@ -21,13 +22,13 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradekit.kernels import cgroup, landlock, linux, rootfs, seccomp
+from gradekit.kernels import broker, cgroup, landlock, linux, rootfs, seccomp
 from gradekit.kernels.limits import Limits
 
 LEVELS = ("namespaces", "container", "none")
 LAYERS = (
     "user", "mount", "pid", "ipc", "uts", "net", "landlock", "seccomp", "no_new_privs", "capabilities", "rlimits",
-    "cgroup", "descriptors", "environment",
+    "cgroup", "descriptors", "environment", "broker",
 )  # fmt: skip
 _NAMESPACES = {
     "mount": linux.CLONE_NEWNS, "pid": linux.CLONE_NEWPID, "ipc": linux.CLONE_NEWIPC, "uts": linux.CLONE_NEWUTS,
@@ -65,6 +66,7 @@ class Confinement:
     cgroups: cgroup.Cgroups | None = None
     no_cgroups: str = ""
     filters: list[bytes] = field(default_factory=list)
+    connect_filter: bytes = b""
     data_bytes: int = 0
 
 
@@ -79,10 +81,15 @@ class JobPlan:
     given_files: int
     gpu: str | None
     keep: frozenset[int]
+    broker: int | None = None
 
     @property
     def leaf(self) -> str:
-        return f"job-{self.number}"
+        return leaf_name(self.number)
+
+
+def leaf_name(number: int) -> str:
+    return f"job-{number}"
 
 
 # -- the server ----------------------------------------------------------------------------------------------------
@@ -111,6 +118,7 @@ def enter_server(level: str, plan: ServerPlan) -> Confinement:
         if landlock.abi() < 1:
             raise OSError(38, "without namespaces, files are kept from jobs by Landlock, and this kernel has none")
         inside.own_uids = True
+        inside.connect_filter = broker.compile_filter()
     linux.prctl(linux.PR_SET_DUMPABLE, 0)  # nobody reads the server through /proc
     return inside
 
@@ -282,6 +290,8 @@ def seal(inside: Confinement, job: JobPlan) -> None:
     linux.prctl(linux.PR_SET_DUMPABLE, 1)  # else /proc/self is closed to the job itself
     if "landlock" not in without and (landlock.abi() > 0 or inside.level == "container"):
         landlock.restrict(_rules(inside, job), tcp=inside.level == "namespaces")
+    if job.broker is not None and "broker" not in without:
+        broker.hand_over(inside.connect_filter, job.broker)
     if "seccomp" not in without:
         for program in inside.filters:
             linux.load_filter(program)

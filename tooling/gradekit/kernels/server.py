@@ -152,7 +152,7 @@ class Server:
         pid = self._fork(conversation, control, slot)
         conversation.close()
         control.setblocking(False)
-        job = Job(pid, slot, f"job-{self.count}", control)
+        job = Job(pid, slot, sandbox.leaf_name(self.count), control)
         self.by_pid[pid] = self.by_descriptor[control.fileno()] = job
         self.poll.register(control, select.EPOLLIN)
 

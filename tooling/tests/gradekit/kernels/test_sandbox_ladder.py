@@ -1,6 +1,8 @@
 """The rungs: an ordinary user, something like a container, and a machine that gives neither."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +99,36 @@ def test_container_rung_needs_landlock_to_keep_files(tmp_path: Path) -> None:
         parent.chmod(0o755)
     said = run_as(CONTAINER, f"print(open({str(secret)!r}).read())", levels=["container"], without=("landlock",))
     assert said["texts"] == ["hidden tests\n"]
+
+
+@needs_root
+@pytest.mark.parametrize("without", [(), ("broker",)])
+def test_container_rung_needs_the_broker_to_keep_sockets(tmp_path: Path, without: tuple[str, ...]) -> None:
+    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        parent.chmod(0o755)
+    path = f"{tmp_path}/open-to-all"
+    attack = f"import socket; socket.socket(socket.AF_UNIX).connect({path!r}); print('THROUGH')"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        os.chmod(path, 0o666)
+        listener.listen()
+        said = run_as(CONTAINER, attack, levels=["container"], without=without)
+    assert said["texts"][0].startswith("THROUGH" if without else "PermissionError")
+
+
+@needs_root
+def test_container_rung_lets_a_job_talk_to_itself() -> None:
+    """DataLoader's workers send tensors by descriptors, over sockets in the job's own folder."""
+    loader = (
+        "import torch\nfrom torch.utils.data import DataLoader, TensorDataset\nd = TensorDataset(torch.ones(64, 4))\n"
+        "print(sum(b[0].sum().item() for b in DataLoader(d, batch_size=8, num_workers=2)))"
+    )
+    manager = "import multiprocessing as mp\nwith mp.Manager() as m: print(m.list([1, 2])[1])"
+    printing = (
+        "import os, time\nif os.fork() == 0:\n    print('child', flush=True); os._exit(0)\nos.wait(); time.sleep(0.5)"
+    )
+    said = run_as(CONTAINER, loader, manager, printing)
+    assert [text.strip() for text in said["texts"]] == ["256.0", "2", "child"]
 
 
 @needs_root
