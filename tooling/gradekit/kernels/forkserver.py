@@ -43,6 +43,7 @@ class ForkServer:
 
     ``floor``: the lowest sandbox level to accept (``"namespaces"``, ``"container"`` or, by name, ``"none"``).
     ``env``: variables for the kernels that libraries read when they are imported, so the server must have them already.
+    ``idle_s``: seconds without a kernel after which the process and its memory are given up until the next one.
     Started on first use, started again if it dies, gone when closed or when this process ends in whatever way.
     Thread-safe. Raises SandboxError where the floor cannot be had.
     """
@@ -54,6 +55,7 @@ class ForkServer:
         floor: str = FLOOR,
         cores: int = 1,
         env: dict[str, str] | None = None,
+        idle_s: float | None = None,
         levels: tuple[str, ...] | None = None,
         without: frozenset[str] = frozenset(),
     ) -> None:
@@ -61,6 +63,7 @@ class ForkServer:
         if floor not in LEVELS:
             raise ValueError(f"floor must be one of {', '.join(LEVELS)}, not {floor!r}")
         self.preload, self.cores, self.env = tuple(preload), cores, dict(env or {})
+        self._idle_s, self._last_use = idle_s, 0.0
         self._levels = list(levels or LEVELS[: LEVELS.index(floor) + 1])
         self._without = without
         self._lock = threading.RLock()
@@ -155,6 +158,7 @@ class ForkServer:
     def spawn(self, request: KernelRequest | None = None) -> KernelProcess:
         """A new locked-in kernel. Raises SandboxError if it cannot lock itself in, ValueError for files too large."""
         request = request or KernelRequest()
+        self._last_use = time.monotonic()
         for attempt in (1, 2):
             self.start()
             try:
@@ -213,9 +217,24 @@ class ForkServer:
             if packed is not None:
                 os.close(packed)
         assert self._board is not None
-        kernel = KernelProcess(self._board, folder, key, control, request, answer, skipped, self._kernels.discard)
+        kernel = KernelProcess(self._board, folder, key, control, request, answer, skipped, self._forget)
         self._kernels.add(kernel)
         return kernel
+
+    def _forget(self, kernel: KernelProcess) -> None:
+        self._kernels.discard(kernel)
+        if self._idle_s is not None and not self._kernels and self._board:
+            last_use = self._last_use
+            self._board.at(time.monotonic() + self._idle_s, lambda: self._stop_if_unused_since(last_use))
+
+    def _stop_if_unused_since(self, last_use: float) -> None:
+        if not self._lock.acquire(blocking=False):  # it is being used, or closed
+            return
+        try:
+            if not self._kernels and self._last_use == last_use:
+                self._discard()
+        finally:
+            self._lock.release()
 
     @contextmanager
     def kernel(self, request: KernelRequest | None = None) -> Iterator[SandboxedKernelManager]:

@@ -19,6 +19,7 @@ from gradekit.kernels.forkserver import FLOOR, ForkServer, KernelProcess
 from gradekit.kernels.limits import KernelRequest, Limits
 
 PASSED_ON = ("NBGRADER_EXECUTION", "NBGRADER_VALIDATING", "NUMBA_ENABLE_CUDASIM")
+IDLE_S = 600.0  # a Jupyter server lives for weeks, and grades now and then
 
 _servers: dict[tuple[Any, ...], ForkServer] = {}
 _servers_lock = threading.Lock()
@@ -29,7 +30,7 @@ def shared_server(preloads: tuple[str, ...], floor: str, cores: int, env: dict[s
     key = (preloads, floor, cores, tuple(sorted(env.items())))
     with _servers_lock:
         if key not in _servers:
-            server = _servers[key] = ForkServer(preloads, floor=floor, cores=cores, env=env)
+            server = _servers[key] = ForkServer(preloads, floor=floor, cores=cores, env=env, idle_s=IDLE_S)
             atexit.register(server.close)
         return _servers[key]
 

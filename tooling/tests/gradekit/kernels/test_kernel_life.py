@@ -197,3 +197,10 @@ def test_the_next_grader_sweeps_up_after_a_killed_one(tmp_path: Path, monkeypatc
     with ForkServer(levels=("none",)):
         assert not stale.exists()
         assert live.exists()
+
+
+def test_idle_server_gives_its_memory_back_until_it_is_needed() -> None:
+    with ForkServer(idle_s=0.3) as server:
+        assert run_cells(server, "print(1)").texts == ["1\n"]
+        assert eventually(lambda: server.pid is None)
+        assert run_cells(server, "print(2)").texts == ["2\n"]
