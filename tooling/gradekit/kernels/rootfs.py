@@ -87,7 +87,6 @@ def build(readable: Iterable[str]) -> None:
         _place(tree, new + tree.path.replace("/dev", _GPU, 1))
     for folder in ("/proc", "/dev/shm", "/dev/pts", "/tmp", WORK, _BOX, _GPU, _OLD):
         os.makedirs(new + folder, exist_ok=True)
-    os.chmod(new + _GPU, 0o700)
     for name, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
         os.symlink(target, f"{new}/dev/{name}")
     os.symlink("pts/ptmx", f"{new}/dev/ptmx")
@@ -131,7 +130,8 @@ def job_mounts(
     linux.mount("devpts", "/dev/pts", "devpts", linux.MS_NOSUID | linux.MS_NOEXEC, terminals)
     if new_proc:
         mount_proc()
-    linux.mount("tmpfs", _BOX, "tmpfs", _LOCKED | linux.MS_RDONLY, "size=4k,nr_inodes=1,mode=000")
+    for done_with in (_BOX, _GPU):
+        linux.mount("tmpfs", done_with, "tmpfs", _LOCKED | linux.MS_RDONLY, "size=4k,nr_inodes=1,mode=000")
 
 
 def _mount_gpu_devices(gpu: str) -> None:
