@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -194,7 +194,9 @@ class Run:
         size = a.flat.dtype.itemsize
         epoch = None if self.epoch is None else (self.epoch if m is None else self.epoch[m.act])
         if self.profile is not None:
-            off = self.offsets(a, lin, m)
+            size_of_block = a.block_size * size
+            # Whole cache lines more or less change neither banks nor sectors: spare the subtraction.
+            off = lin * size + a.byte0 if size_of_block % 128 == 0 else self.offsets(a, lin, m)
             self.profile.access(rec.buffers[a.buf], off, size, kind, rec.sites[number], lanes)
         if races:
             rec.races.access(a.buf, lambda: self.offsets(a, lin, m), size, kind, number, lanes.thread, epoch)
@@ -1319,6 +1321,14 @@ class Program:
             self.functions[key] = Function(fn, self)
         return self.functions[key]
 
+    def current(self) -> bool:
+        """Whether every outer name still means what it meant when the program was compiled."""
+        for f in self.functions.values():
+            now = source.outer_names(f.fn)
+            if len(now) != len(f.outer) or any(now.get(n, _UNSET) is not v for n, v in f.outer.items()):
+                return False
+        return True
+
     def run(self, geometry: Geometry, args: Any, buffers: list[int], dynamic_shared: int, seed: int | None,
             recorder: Recorder | None) -> None:
         """Run the grid.
@@ -1403,16 +1413,22 @@ def _is_pure_call(call: ast.Call) -> bool:
         isinstance(call.func, ast.Name) and (call.func.id in _SIMPLE_BUILTINS or call.func.id in ("range", "len")))
 
 
-_PROGRAMS: dict[Any, Program | str] = {}
+_PROGRAMS: dict[CodeType, Program] = {}  # the latest program of each kernel
 
 
 def compile_kernel(fn: FunctionType) -> Program:
-    """The kernel as a lock-step program; compiled once for a function and its outer names.
+    """The kernel as a lock-step program; compiled again when a name from outside it means something else now.
 
     Raises:
         Unsupported: with the first thing that this engine does not know.
     """
-    try:
-        return Program(fn)
-    except RecursionError:
-        raise Unsupported("nesting") from None
+    program = _PROGRAMS.get(fn.__code__)
+    if program is None or program.kernel.fn is not fn or not program.current():
+        try:
+            program = Program(fn)
+        except RecursionError:
+            raise Unsupported("nesting") from None
+        if len(_PROGRAMS) > 256:
+            _PROGRAMS.clear()
+        _PROGRAMS[fn.__code__] = program
+    return program

@@ -17,8 +17,8 @@ Counted, not timed: no cache, no latency. Not yet held against a GPU's counters.
 
 from __future__ import annotations
 
+import functools
 import linecache
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -132,35 +132,33 @@ class Profile:
         c = self._at(site)
         n = len(offset)
         dense = _dense(offset + buf.address, lanes)
-        rows, weight = _patterns(dense)
         if (site, kind) not in self.samples:
             self.samples[site, kind] = Sample(buf.name, buf.space, kind, size, dense[0].copy())
+        cost = _cost(dense, size, buf.space == "shared", kind == ATOMIC)
         if kind == ATOMIC:
-            worst = _most_equal(rows)
             c.atomics += n
             c.atomic_requests += len(dense)
-            c.serialised += int((worst * weight).sum())
-            c.contention = max(c.contention, int(worst.max()))
+            c.serialised += cost.serialised
+            c.contention = max(c.contention, cost.contention)
         if buf.space == "shared":
             if kind != ATOMIC:
                 if kind == READ:
                     c.shared_loads += n
                 else:
                     c.shared_stores += n
-                passes, ideal, most = _bank_passes(rows, size)
                 c.shared_requests += len(dense)
-                c.wavefronts += int((passes * weight).sum())
-                c.conflicts += int(((passes - ideal) * weight).sum())
-                c.max_ways = max(c.max_ways, most)
+                c.wavefronts += cost.passes
+                c.conflicts += cost.passes - cost.ideal
+                c.max_ways = max(c.max_ways, cost.ways)
             return
         if kind == READ:
             c.loads += n
         elif kind != ATOMIC:
             c.stores += n
         c.requests += len(dense)
-        c.sectors += int((_distinct(rows // SECTOR) * weight).sum())
-        c.cache_lines += int((_distinct(rows // LINE) * weight).sum())
-        c.bytes_used += int((_distinct(rows) * weight).sum()) * size
+        c.sectors += cost.sectors
+        c.cache_lines += cost.lines
+        c.bytes_used += cost.elements * size
 
     def branch(self, site: Site, lanes: Lanes, taken: np.ndarray) -> None:
         """Count a branch by some lanes in lock step."""
@@ -303,26 +301,73 @@ def _dense(addr: np.ndarray, lanes: Lanes) -> np.ndarray:
     """Addresses as (warps, 32), -1 where a lane is not active."""
     if lanes.full:
         return addr.reshape(-1, 32)
-    row = lanes.row
-    step = np.diff(row)
-    if (step < 0).any():
-        _, row = np.unique(row, return_inverse=True)
-    else:
-        row = np.concatenate([[0], np.cumsum(step != 0)])
-    dense = np.full((int(row.max()) + 1, 32), -1, np.int64)
-    dense[row, lanes.col] = addr
-    return dense
+    if lanes.dense is None:
+        row = lanes.row
+        step = row[1:] - row[:-1]
+        if step.size and step.min() < 0:
+            _, row = np.unique(row, return_inverse=True)
+        else:
+            row = np.concatenate([[0], np.cumsum(step != 0)])
+        lanes.dense = int(row.max()) + 1, row * 32 + lanes.col
+    rows, at = lanes.dense
+    dense = np.full(rows * 32, -1, np.int64)
+    dense[at] = addr
+    return dense.reshape(rows, 32)
 
 
-def _patterns(dense: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Representative warps and how many each stands for: warps whose addresses differ by whole cache lines."""
-    if len(dense) == 1 or dense.min() < 0:
-        return dense, np.ones(len(dense), np.int64)
+@dataclass
+class _Cost:
+    """What some warps' requests take, summed over the warps (`ways` and `contention`: the most)."""
+
+    sectors: int = 0
+    lines: int = 0
+    elements: int = 0
+    passes: int = 0
+    ideal: int = 0
+    ways: int = 0
+    serialised: int = 0
+    contention: int = 0
+
+
+def _cost(dense: np.ndarray, size: int, shared: bool, atomic: bool) -> _Cost:
+    """The cost of requests at these addresses; warps with the same pattern are looked at once."""
     base = dense[:, 0]
-    if not ((dense - base[:, None]) == (dense[0] - base[0])).all():
-        return dense, np.ones(len(dense), np.int64)
-    _, first, count = np.unique(base % LINE, return_index=True, return_counts=True)
-    return dense[first], count
+    pattern = dense[0] - base[0]
+    if dense.min() < 0 or not (dense - base[:, None] == pattern).all():
+        return _count(dense, size, shared, atomic)
+    out = _Cost()
+    # Moving a pattern by whole cache lines changes neither its sectors nor its banks.
+    starts = np.bincount(base & (LINE - 1), minlength=1)
+    for start in np.flatnonzero(starts):
+        one, times = _cost_of_pattern(pattern.tobytes(), int(start), size, shared, atomic), int(starts[start])
+        for f in fields(out):
+            v = getattr(one, f.name)
+            setattr(out, f.name, max(getattr(out, f.name), v) if f.name in ("ways", "contention")
+                    else getattr(out, f.name) + v * times)
+    return out
+
+
+@functools.lru_cache(maxsize=4096)
+def _cost_of_pattern(pattern: bytes, start: int, size: int, shared: bool, atomic: bool) -> _Cost:
+    row = np.frombuffer(pattern, np.int64)
+    row = row + start - min(0, int(row.min()) // LINE * LINE)
+    return _count(row[None, :], size, shared, atomic)
+
+
+def _count(rows: np.ndarray, size: int, shared: bool, atomic: bool) -> _Cost:
+    out = _Cost()
+    if atomic:
+        worst = _most_equal(rows)
+        out.serialised, out.contention = int(worst.sum()), int(worst.max())
+    if shared:
+        if not atomic:
+            passes, ideal, out.ways = _bank_passes(rows, size)
+            out.passes, out.ideal = int(passes.sum()), int(ideal.sum())
+        return out
+    out.sectors = int(_distinct(rows >> 5).sum())
+    out.lines = int(_distinct(rows >> 7).sum())
+    out.elements = int(_distinct(rows).sum())
+    return out
 
 
 def _distinct(rows: np.ndarray) -> np.ndarray:
@@ -347,13 +392,15 @@ def _bank_passes(rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, i
     passes = np.zeros(len(rows), np.int64)
     ideal = np.zeros(len(rows), np.int64)
     most = 0
-    for part in np.split(rows, parts, axis=1):
-        words: Iterable[np.ndarray] = [np.where(part >= 0, part // 4 + k, -1) for k in range(max(1, size // 4))]
-        s = np.sort(np.concatenate(list(words), axis=1), axis=1)
+    for part in np.split(rows, parts, axis=1) if parts > 1 else [rows]:
+        words = part >> 2  # -1 stays -1
+        if size > 4:
+            words = np.concatenate([np.where(part >= 0, words + k, -1) for k in range(size // 4)], axis=1)
+        s = np.sort(words, axis=1)
         new = s >= 0
         new[:, 1:] &= s[:, 1:] != s[:, :-1]
         r, k = np.nonzero(new)
-        degree = np.bincount(r * BANKS + s[r, k] % BANKS, minlength=len(rows) * BANKS).reshape(-1, BANKS).max(axis=1)
+        degree = np.bincount(r * BANKS + (s[r, k] & (BANKS - 1)), minlength=len(rows) * BANKS).reshape(-1, BANKS).max(axis=1)
         passes += degree
         ideal += degree > 0
         most = max(most, int(degree.max()))

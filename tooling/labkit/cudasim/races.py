@@ -85,6 +85,7 @@ class Detector:
         self._interval: dict[int, list[_Event]] = {}
         self._grid: dict[int, list[_Event]] = {}
         self._held = 0
+        self._settled: dict[int, bool] = {}  # buffers seen in one interval only, without any conflict
         self._found: dict[tuple, tuple] = {}
 
     def access(self, buf: int, offset: np.ndarray | Callable[[], np.ndarray], size: int, kind: int, site: int, thread: np.ndarray,
@@ -107,8 +108,10 @@ class Detector:
                         elif m.any():
                             group.append(_pick(e, m))
             if mine:
-                self._block_level(buf, mine)
-                if self.recorder.buffers[buf].space == "global" and self.geometry.blocks > 1:
+                several = self.recorder.buffers[buf].space == "global" and self.geometry.blocks > 1
+                clean = self._block_level(buf, mine, several)
+                if several:
+                    self._settled[buf] = clean and buf not in self._settled
                     self._grid.setdefault(buf, []).extend(mine)
                     self._held += sum(len(e.thread) for e in mine)
             self._interval[buf] = rest
@@ -119,19 +122,25 @@ class Detector:
         """All threads of the grid have met, or the kernel is over."""
         self.barrier(None)
         for buf, events in self._grid.items():
-            self._check(buf, events, "grid")
+            if not self._settled[buf]:
+                self._check(buf, events, "grid")
         self._grid.clear()
+        self._settled.clear()
         self._held = 0
 
-    def _block_level(self, buf: int, events: list[_Event]) -> None:
+    def _block_level(self, buf: int, events: list[_Event], several: bool) -> bool:
+        """Check what happened between two barriers; True if no two threads of any blocks conflict."""
         if all(e.kind == READ for e in events):
-            return
+            return True
         synced = any(e.epoch is not None and e.epoch.any() for e in events)
+        if several and not synced and not self._check(buf, events, "any", report=False):
+            return True  # the common case, settled without telling blocks apart
         if synced:
             self._check(buf, events, "block")
             self._check(buf, events, "warp")
         else:
             self._check(buf, events, "thread")
+        return False
 
     def _agent(self, e: _Event, level: str) -> np.ndarray:
         """Who counts as one party at this level."""
@@ -146,9 +155,9 @@ class Detector:
         """Numbers that are equal where two accesses may conflict at this level: the address, with the block or
         warp and its epoch for what only those can see."""
         b = self.recorder.buffers[buf]
-        cell = e.offset // b.grain if b.grain > 1 else e.offset
+        cell = e.offset >> (b.grain.bit_length() - 1) if b.grain & (b.grain - 1) == 0 else e.offset // b.grain
         n = b.nbytes // b.grain + 1
-        if level == "grid":
+        if level in ("grid", "any"):
             return cell
         block = e.thread // self.geometry.threads
         if level != "warp":
@@ -158,9 +167,10 @@ class Detector:
         epoch = e.epoch if e.epoch is not None else np.zeros(len(t), np.int64)
         return ((epoch * self.geometry.blocks + block) * self.geometry.warps + t // 32) * n + cell
 
-    def _check(self, buf: int, events: list[_Event], level: str) -> None:
+    def _check(self, buf: int, events: list[_Event], level: str, report: bool = True) -> bool:
+        """Look for conflicts between the parties of a level; True if there are any."""
         if not any(e.kind != READ for e in events):
-            return
+            return False
         b = self.recorder.buffers[buf]
         events = [w for e in events for w in _grains(e, b.grain)]
         cells = [self._cells(buf, e, level) for e in events]
@@ -199,8 +209,9 @@ class Detector:
                     hit |= (s != a) & (s >= 0)
             if hit.any():
                 bad.append((e.kind, e.site, c[hit]))
-        if bad:
+        if bad and report:
             self._report(buf, events, cells, agents, bad)
+        return bool(bad)
 
     def _report(self, buf: int, events: list[_Event], cells: list[np.ndarray], agents: list[np.ndarray],
                 bad: list[tuple[int, int, np.ndarray]]) -> None:

@@ -93,11 +93,12 @@ def _dims(index: tuple[int, ...], dims: tuple[int, ...]) -> str:
 class Lanes:
     """The threads that execute one instruction together: grid-wide numbers, warp rows and columns."""
 
-    __slots__ = ("col", "full", "row", "thread")
+    __slots__ = ("col", "dense", "full", "row", "thread")
 
     def __init__(self, thread: np.ndarray, row: np.ndarray, col: np.ndarray, full: bool = False) -> None:
         self.thread, self.row, self.col = thread, row, col
         self.full = full  # whole warps in order: row-major (n, 32)
+        self.dense: tuple[int, np.ndarray] | None = None  # rows and flat places in a (rows, 32) table, once needed
 
     @classmethod
     def of(cls, thread: np.ndarray, geometry: Geometry) -> Lanes:
