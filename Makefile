@@ -39,7 +39,7 @@ doctor: install ## Say what this machine has, and what to do about what it lacks
 	$(BIN)/gradekit doctor
 
 clean: ## Throw away releases, submissions, marks and feedback; source and .venv stay
-	rm -rf release/*/ submitted/*/ autograded/*/ autograded/.staging feedback/*/ exchange .demo gradebook.db*
+	rm -rf release/*/ submitted/*/ autograded/*/ autograded/.staging feedback/*/ exchange .demo gradebook.db* .gradekit.log
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
