@@ -6,6 +6,7 @@ strength of this checks once that the reference still passes without them.
 
 from __future__ import annotations
 
+import ast
 import symtable
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -32,10 +33,11 @@ class Names:
 def names(source: str) -> Names:
     """The global names of a cell's source, IPython's syntax included."""
     try:
-        table = symtable.symtable(TransformerManager().transform_cell(source), "cell", "exec")
+        plain = TransformerManager().transform_cell(source)
+        table = symtable.symtable(plain, "cell", "exec")
     except (SyntaxError, ValueError):
         return Names(frozenset(), frozenset(), known=False)
-    binds, uses = set(), set()
+    binds, uses = _changed(ast.parse(plain)), set()
     tables = [table]
     while tables:
         scope = tables.pop()
@@ -48,6 +50,25 @@ def names(source: str) -> Names:
                 uses.add(symbol.get_name())
         tables += scope.get_children()
     return Names(frozenset(binds), frozenset(uses))
+
+
+def _changed(tree: ast.Module) -> set[str]:
+    """Names whose objects a cell changes: ``model.head = head``, ``table[3] = 1``, ``setattr(cls, ...)``."""
+    found = set()
+    for statement in tree.body:
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            continue
+        for node in ast.walk(statement):
+            place: ast.AST = node
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setattr" and node.args:
+                place = node.args[0]
+            elif not (isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store)):
+                continue
+            while isinstance(place, ast.Attribute | ast.Subscript):
+                place = place.value
+            if isinstance(place, ast.Name):
+                found.add(place.id)
+    return found
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from gradekit.authoring.release import released, solution_lines
 from gradekit.authoring.replay import Variant, code, replay
 from gradekit.authoring.run import Execution
 from gradekit.course import Cell, Course, CourseError, Lab, Role
-from gradekit.grading.judge import Status
+from gradekit.grading.judge import Status, Verdict
 
 LOST = (Status.FAILED, Status.PARTIAL, Status.ODD)
 
@@ -191,10 +191,36 @@ def mutate(course: Course, lab: Lab, *, jobs: int = 2, fresh: bool = False) -> R
 def _run(
     course: Course, lab: Lab, graph: Graph, exercises: Mapping[str, Cell], mutants: Mapping[str, Mutant], jobs: int
 ) -> dict[str, Mutant]:
+    """Run mutants through the cells that their tests rest on by name; if the reference needs more, through all."""
+    for slices in (True, False):
+        runs = _replay(course, lab, graph, exercises, mutants, jobs, slices)
+        wrong = [
+            f"the {name} itself does not pass: {run.ended or lost}"
+            for name, run in runs.items()
+            if name not in mutants and (run.ended or (lost := _first_lost(run)))
+        ]
+        if not wrong:
+            return {name: _fate(mutants[name], run, graph) for name, run in runs.items() if name in mutants}
+    raise CourseError(f"{lab.name}: {wrong[0]}. So its mutants say nothing; mend that first.")
+
+
+def _first_lost(run: Execution) -> Verdict | None:
+    return next((verdict for verdict in run.verdicts.values() if verdict.status in LOST), None)
+
+
+def _replay(
+    course: Course,
+    lab: Lab,
+    graph: Graph,
+    exercises: Mapping[str, Cell],
+    mutants: Mapping[str, Mutant],
+    jobs: int,
+    slices: bool,
+) -> dict[str, Execution]:
     variants, needed = [], set()
     for grade_id in dict.fromkeys(mutant.cell for mutant in mutants.values()):
         index = exercises[grade_id].index
-        cells = graph.closure([index, *graph.tests_of(index)])
+        cells = graph.closure([index, *graph.tests_of(index)]) if slices else set(graph.code)
         needed |= cells
         rest = code(graph.notebook, index + 1, cells)
         control = f"reference at {grade_id}"
@@ -204,18 +230,13 @@ def _run(
                 steps = [(index, mutant.source), *rest]
                 variants.append(Variant(mutant.id, index, steps, stop_early=True, pace=control))
     _, runs = replay(course, lab, graph.notebook, variants, jobs=jobs, cells=needed)
-    for name, run in runs.items():
-        lost = [v for v in run.verdicts.values() if v.status in LOST]
-        if name not in mutants and (run.ended or lost):
-            why = run.ended or f"{lost[0].grade_id}: {lost[0].reason}"
-            raise CourseError(f"{lab.name}: the {name} itself does not pass, so its mutants say nothing: {why}")
-    return {name: _fate(mutants[name], run, graph) for name, run in runs.items() if name in mutants}
+    return runs
 
 
 def _fate(mutant: Mutant, run: Execution, graph: Graph) -> Mutant:
     seconds = sum(run.seconds.values())
     ran = [verdict for verdict in run.verdicts.values() if verdict.status is not Status.NOT_RUN]
-    lost = next((verdict for verdict in ran if verdict.status in LOST), None)
+    lost = _first_lost(run)
     late = lost is not None and lost.reason.startswith("CellTimeoutError")
     if run.ended == "timed out" or late:
         return replace(mutant, fate=Fate.TIMED_OUT, seconds=seconds, reason="it ran far longer than the reference")

@@ -128,6 +128,7 @@ def replay(
             complaints.seek(0)
             last = complaints.read().decode(errors="replace").strip().splitlines()[-1:]
             ran = [record["index"] for record in records[None]]
+            last = last or [f"(exit status {process.wait()})"]
             where = f"after cell {ran[-1] + 1}" if ran else "before the first cell"
             raise ReplayError(f"the process that runs {lab.name} ended {where} {' '.join(last)}".rstrip())
     trunk = records[None]

@@ -157,15 +157,14 @@ class Fork:
         finally:
             os._exit(0)
 
-    def read(self, out: BinaryIO) -> None:
-        """Pass on the complete lines that the fork has written."""
+    def read(self, out: BinaryIO) -> bool:
+        """Pass on the complete lines that the fork has written; whether they were the last."""
         data = os.read(self.fd, 1 << 16)
         *lines, self.unread = (self.unread + data).split(b"\n")
         for line in lines:
             out.write(line + b"\n")
             self.finished = self.finished or b'"ended"' in line
-        if self.finished or not data:
-            self.end(out)
+        return self.finished or not data
 
     def end(self, out: BinaryIO, reason: str = "") -> None:
         """Leave no process and no file of it behind; say why when it did not come to its end by itself."""
@@ -199,23 +198,21 @@ def branch(shell: Shell, variants: list[dict[str, Any]], jobs: int, out: BinaryI
 def together(shell: Shell, variants: list[dict[str, Any]], jobs: int, out: BinaryIO) -> dict[str, float]:
     """Run variants, ``jobs`` at a time. Returns how long each took."""
     seconds: dict[str, float] = {}
-    waiting, running = deque(variants), selectors.DefaultSelector()
+    # Not epoll: it goes by open files, and later forks hold the pipes of earlier ones open.
+    waiting, running = deque(variants), selectors.PollSelector()
     while waiting or running.get_map():
         while waiting and len(running.get_map()) < jobs:
             fork = Fork(shell, waiting.popleft())
             running.register(fork.fd, selectors.EVENT_READ, fork)
         forks = [key.data for key in running.get_map().values()]
         soonest = min(fork.deadline for fork in forks) - time.monotonic()
-        for key, _ in running.select(max(0.0, soonest)):
-            fd = key.data.fd
-            key.data.read(out)
-            if key.data.finished:
-                running.unregister(fd)
-                seconds[key.data.name] = time.monotonic() - key.data.start
+        ready = [key.data for key, _ in running.select(max(0.0, soonest))]
         for fork in forks:
-            if not fork.finished and fork.deadline < time.monotonic():
+            done = fork in ready and fork.read(out)
+            late = fork.deadline < time.monotonic()
+            if done or late:
                 running.unregister(fork.fd)
-                fork.end(out, "timed out")
+                fork.end(out, "" if done else "timed out")
                 seconds[fork.name] = time.monotonic() - fork.start
         out.flush()
     return seconds
@@ -224,7 +221,7 @@ def together(shell: Shell, variants: list[dict[str, Any]], jobs: int, out: Binar
 def main() -> None:
     request = json.load(sys.stdin)
     out = os.fdopen(os.dup(1), "wb")
-    complaints = os.fdopen(os.dup(2), "w")
+    complaints = os.fdopen(os.dup(2), "w", buffering=1)
     sys.excepthook = lambda kind, error, trace: traceback.print_exception(error, file=complaints)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):

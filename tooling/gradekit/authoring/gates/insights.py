@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from gradekit.authoring.gates.subject import Fault, Gate, Subject, errors, parsed
+from gradekit.authoring.gates.untouched import variants
 from gradekit.course import Role
 
 WANTED = 3
@@ -74,4 +75,4 @@ def identifiers(source: str) -> set[str]:
     return found
 
 
-GATE = Gate(10, "insights", check, everywhere=False, prose=True)
+GATE = Gate(10, "insights", check, variants, everywhere=False, prose=True)

@@ -113,18 +113,18 @@ class Subject:
     @cached_property
     def runs(self) -> dict[str, Execution]:
         """The gates' variants by name, and under "reference" the cells that tests rest on, all from one replay."""
-        variants: list[Variant] = []
+        variants: dict[str, Variant] = {}
         for gate in self.gates:
             if gate.variants is not None:
                 try:
-                    variants += gate.variants(self)
+                    variants.update({variant.name: variant for variant in gate.variants(self)})
                 except Exception:
                     continue  # its check meets the same error, and reports it
         trunk, runs = replay(
             self.course,
             self.lab,
             self.reference,
-            variants,
+            list(variants.values()),
             jobs=self.jobs,
             setup=[f"__import__({name!r});" for name in self.libraries],
             cells=self.graph.core,
