@@ -23,7 +23,7 @@ import numpy as np
 TARGETS = {"barriers": 100, "element-wise": 50}
 RACES, PROFILE = 4.0, 6.0
 
-KERNELS = '''
+KERNELS = """
 from numba import cuda, float32
 
 @cuda.jit
@@ -69,7 +69,7 @@ def matmul_tiled(a, b, c):
             acc += sa[ty, j] * sb[j, tx]
         cuda.syncthreads()
     c[y, x] = acc
-'''
+"""
 
 
 def cases(kernels: Any) -> dict[str, tuple[str, Callable[[], Any], Callable[[], bool]]]:
@@ -89,12 +89,21 @@ def cases(kernels: Any) -> dict[str, tuple[str, Callable[[], Any], Callable[[], 
 
     return {
         "vector add, 65,536 threads": (
-            "element-wise", lambda: kernels.vector_add[256, 256](v, w, c), lambda: bool(np.array_equal(c, v + w))),
+            "element-wise",
+            lambda: kernels.vector_add[256, 256](v, w, c),
+            lambda: bool(np.array_equal(c, v + w)),
+        ),
         "saxpy, grid stride, 65,536 elements": ("element-wise", saxpy, lambda: bool(np.allclose(y, 2 * v, rtol=1e-6))),
         "reduction, 16 x 256 threads": (
-            "barriers", reduce, lambda: bool(np.isclose(out[0], v[:4096].sum(), rtol=1e-4))),
+            "barriers",
+            reduce,
+            lambda: bool(np.isclose(out[0], v[:4096].sum(), rtol=1e-4)),
+        ),
         "matrix product 128x128, 16x16 tiles": (
-            "barriers", lambda: kernels.matmul_tiled[(8, 8), (16, 16)](m, n, p), lambda: bool(np.allclose(p, m @ n, rtol=1e-4))),
+            "barriers",
+            lambda: kernels.matmul_tiled[(8, 8), (16, 16)](m, n, p),
+            lambda: bool(np.allclose(p, m @ n, rtol=1e-4)),
+        ),
     }
 
 
@@ -147,8 +156,12 @@ def run(json_path: Path | None) -> None:
 
     from labkit import cudasim
 
-    child = subprocess.run([sys.executable, "-c", "from gradekit.bench.cudasim import baseline; baseline()"],
-                           env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}, capture_output=True, text=True)
+    child = subprocess.run(
+        [sys.executable, "-c", "from gradekit.bench.cudasim import baseline; baseline()"],
+        env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
+        capture_output=True,
+        text=True,
+    )
     if child.returncode:
         raise RuntimeError(f"numba's simulator failed:\n{child.stderr[-2000:]}")
     theirs = json.loads(child.stdout.strip().splitlines()[-1])
@@ -171,16 +184,35 @@ def run(json_path: Path | None) -> None:
                     launch()
 
             races, profile = seconds(raced), seconds(profiled)
-            rows.append({"kernel": name, "kind": kind, "numba_s": theirs[name], "plain_s": plain, "races_s": races,
-                         "profile_s": profile, "speedup": theirs[name] / plain, "races_ratio": races / plain,
-                         "profile_ratio": profile / plain})
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-          f"NumPy {np.__version__}")
+            rows.append(
+                {
+                    "kernel": name,
+                    "kind": kind,
+                    "numba_s": theirs[name],
+                    "plain_s": plain,
+                    "races_s": races,
+                    "profile_s": profile,
+                    "speedup": theirs[name] / plain,
+                    "races_ratio": races / plain,
+                    "profile_ratio": profile / plain,
+                }
+            )
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"NumPy {np.__version__}"
+    )
     print(f"{'kernel':38} {'numba s':>9} {'here s':>9} {'times':>8} {'target':>7} {'races x':>8} {'profile x':>9}")
     for r in rows:
         met = r["speedup"] >= TARGETS[r["kind"]] and r["races_ratio"] <= RACES and r["profile_ratio"] <= PROFILE
-        print(f"{r['kernel']:38} {r['numba_s']:9.3f} {r['plain_s']:9.4f} {r['speedup']:8.0f} {TARGETS[r['kind']]:7d} "
-              f"{r['races_ratio']:8.2f} {r['profile_ratio']:9.2f}{'' if met else '  target missed'}")
+        print(
+            f"{r['kernel']:38} {r['numba_s']:9.3f} {r['plain_s']:9.4f} {r['speedup']:8.0f} {TARGETS[r['kind']]:7d} "
+            f"{r['races_ratio']:8.2f} {r['profile_ratio']:9.2f}{'' if met else '  target missed'}"
+        )
     if json_path is not None:
-        json_path.write_text(json.dumps({"python": platform.python_version(), "numpy": np.__version__,
-                                         "cores": os.cpu_count(), "rows": rows}, indent=2) + "\n")
+        json_path.write_text(
+            json.dumps(
+                {"python": platform.python_version(), "numpy": np.__version__, "cores": os.cpu_count(), "rows": rows},
+                indent=2,
+            )
+            + "\n"
+        )

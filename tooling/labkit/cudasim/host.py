@@ -29,11 +29,14 @@ class Kernel:
         self.fn = fn  # numba's simulator calls it so
         self.device = device
         self.extensions = list(extensions)
+        self.__name__ = fn.__name__
         functools.update_wrapper(self, fn)
 
     def __getitem__(self, configuration: Any) -> Configured:
         if not isinstance(configuration, tuple) or len(configuration) < 2:
-            raise LaunchError(f"kernel '{self.__name__}' needs a grid and a block: {self.__name__}[blocks, threads](...)")
+            raise LaunchError(
+                f"kernel '{self.__name__}' needs a grid and a block: {self.__name__}[blocks, threads](...)"
+            )
         grid, block = launching.dims(*configuration[:2])
         return Configured(self, grid, block, int(configuration[3]) if len(configuration) > 3 else 0)
 
@@ -41,8 +44,10 @@ class Kernel:
         if self.device:
             raise LaunchError(f"'{self.__name__}' is a device function: only a kernel can call it, not the host")
         raise ValueError(
-            f"kernel '{self.__name__}' was called without a launch configuration: {self.__name__}[blocks, threads](...). "
-            "Kernel launch configuration was not specified.")
+            f"kernel '{self.__name__}' was called without a launch configuration: "
+            f"{self.__name__}[blocks, threads](...). "
+            "Kernel launch configuration was not specified."
+        )
 
     def forall(self, ntasks: int, tpb: int = 0, stream: Any = 0, sharedmem: int = 0) -> Callable:
         """The kernel for a one-dimensional problem of `ntasks` threads; the last block may have more threads."""
@@ -135,8 +140,14 @@ class Event:
         return (end._at - self._at) * 1e3
 
 
-def jit(func_or_sig: Any = None, device: bool = False, debug: Any = None, boundscheck: Any = None, link: Any = None,
-        **options: Any) -> Any:
+def jit(
+    func_or_sig: Any = None,
+    device: bool = False,
+    debug: Any = None,
+    boundscheck: Any = None,
+    link: Any = None,
+    **options: Any,
+) -> Any:
     """`cuda.jit` of the simulator: signatures and compiler options are taken and not needed."""
     if boundscheck:
         raise NotImplementedError("bounds checking is not supported for CUDA; the simulator always checks")
@@ -205,9 +216,9 @@ def enable(races: str = "warn") -> Any:
         cuda = loaded
         if not getattr(cuda, "__labkit__", False):
             sys.modules["numba.cuda.core.config"].ENABLE_CUDASIM = 1  # type: ignore[attr-defined]
-            if not hasattr(cuda, "FakeCUDAKernel") and "numba.cuda.simulator.api" not in sys.modules:
-                importlib.reload(cuda)
-            elif cuda.jit.__module__ != "numba.cuda.simulator.api":
+            if (
+                not hasattr(cuda, "FakeCUDAKernel") and "numba.cuda.simulator.api" not in sys.modules
+            ) or cuda.jit.__module__ != "numba.cuda.simulator.api":
                 importlib.reload(cuda)
     _install(cuda)
     _enabled = True
@@ -224,14 +235,23 @@ def _install(cuda: Any) -> None:
     from numba.cuda.simulator.cudadrv import devices
 
     cuda.__labkit__ = True
-    replacements = {"jit": jit, "Event": Event, "event": Event, "reduce": Reduce, "Reduce": Reduce, "stream": _Stream,
-                    "default_stream": _Stream, "legacy_default_stream": _Stream, "per_thread_default_stream": _Stream,
-                    "is_available": _is_available}
+    replacements = {
+        "jit": jit,
+        "Event": Event,
+        "event": Event,
+        "reduce": Reduce,
+        "Reduce": Reduce,
+        "stream": _Stream,
+        "default_stream": _Stream,
+        "legacy_default_stream": _Stream,
+        "per_thread_default_stream": _Stream,
+        "is_available": _is_available,
+    }
     for name, v in replacements.items():
         setattr(cuda, name, v)
         if hasattr(api, name):
             setattr(api, name, v)
-    kernel.FakeCUDAKernel = Kernel
+    setattr(kernel, "FakeCUDAKernel", Kernel)  # noqa: B010 (a type that mypy would not let go)
     devices._SIMULATOR_CC = CAPABILITIES[9, 0].version
 
 

@@ -74,7 +74,9 @@ def prepare(name: str, v: Any) -> Argument:
     if isinstance(v, np.void) and v.dtype.names:
         return Argument(name, v.copy() if v.flags.writeable else v, v if v.flags.writeable else None)
     if isinstance(v, (list, dict, set)):
-        raise LaunchError(f"argument '{name}' is a {type(v).__name__}: a kernel takes arrays and numbers; pass np.array(...)")
+        raise LaunchError(
+            f"argument '{name}' is a {type(v).__name__}: a kernel takes arrays and numbers; pass np.array(...)"
+        )
     if isinstance(v, str):
         raise LaunchError(f"argument '{name}' is a string: there are no strings on a GPU; pass a number or an array")
     if isinstance(v, bool):
@@ -103,8 +105,10 @@ def names_of(fn: FunctionType, count: int) -> list[str]:
     need = sum(p.default is p.empty and p.kind != p.VAR_POSITIONAL for p in params)
     variadic = any(p.kind == p.VAR_POSITIONAL for p in params)
     if not variadic and not need <= count <= len(params):
-        raise LaunchError(f"kernel '{fn.__name__}' takes {len(params)} arguments ({', '.join(p.name for p in params)}), "
-                          f"but got {count}")
+        raise LaunchError(
+            f"kernel '{fn.__name__}' takes {len(params)} arguments ({', '.join(p.name for p in params)}), "
+            f"but got {count}"
+        )
     names = [p.name for p in params]
     return [names[min(i, len(names) - 1)] for i in range(count)] if names else []
 
@@ -151,9 +155,18 @@ class Outcome:
     why_threads: str = ""
 
 
-def execute(fn: FunctionType, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Argument], *,
-            dynamic_shared: int = 0, seed: int | None = None, races: bool = False, profile: Profile | None = None,
-            engine: str = "auto") -> Outcome:
+def execute(
+    fn: FunctionType,
+    grid: tuple[int, int, int],
+    block: tuple[int, int, int],
+    args: Sequence[Argument],
+    *,
+    dynamic_shared: int = 0,
+    seed: int | None = None,
+    races: bool = False,
+    profile: Profile | None = None,
+    engine: str = "auto",
+) -> Outcome:
     """Run a kernel on prepared arguments, in lock step where that engine can, else thread by thread.
 
     Args:
@@ -190,8 +203,9 @@ def execute(fn: FunctionType, grid: tuple[int, int, int], block: tuple[int, int,
     return Outcome(_finish(recorder), "threads", reason)
 
 
-def _recorder(geometry: Geometry, args: Sequence[Argument], races: bool, profile: Profile | None,
-              written: frozenset[str] | None) -> tuple[Recorder | None, list[int]]:
+def _recorder(
+    geometry: Geometry, args: Sequence[Argument], races: bool, profile: Profile | None, written: frozenset[str] | None
+) -> tuple[Recorder | None, list[int]]:
     if not races and profile is None:
         return None, [-1] * len(args)
     detector = Detector(geometry) if races else None
@@ -239,13 +253,22 @@ def dims(grid: Any, block: Any) -> tuple[tuple[int, int, int], tuple[int, int, i
         for n in seq:
             if not isinstance(n, (int, np.integer)) or isinstance(n, bool):
                 raise TypeError(f"{name} must be a sequence of integers, got {seq!r}; use // instead of / to divide")
-        out.append((*[int(n) for n in seq], *(1,) * (3 - len(seq))))
+        x, y, z = ([int(n) for n in seq] + [1, 1])[:3]
+        out.append((x, y, z))
     return out[0], out[1]
 
 
-def launch(fn: FunctionType, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Any],
-           dynamic_shared: int = 0, *, seed: int | None = None, engine: str = "auto",
-           races: bool | None = None) -> Outcome:
+def launch(
+    fn: FunctionType,
+    grid: tuple[int, int, int],
+    block: tuple[int, int, int],
+    args: Sequence[Any],
+    dynamic_shared: int = 0,
+    *,
+    seed: int | None = None,
+    engine: str = "auto",
+    races: bool | None = None,
+) -> Outcome:
     """Run a kernel as `kernel[grid, block](*args)` does: host arrays are copied in and out.
 
     Races are warned of, raised or left alone as `enable` was told (or noted for a `racecheck`).
@@ -253,8 +276,17 @@ def launch(fn: FunctionType, grid: tuple[int, int, int], block: tuple[int, int, 
     prepared = [prepare(n, a) for n, a in zip(names_of(fn, len(args)), args, strict=True)]
     detect = races if races is not None else state.races != "off" or bool(state.watchers)
     profile = Profile() if state.profiles else None
-    out = execute(fn, grid, block, prepared, dynamic_shared=dynamic_shared, seed=seed, races=detect,
-                  profile=profile, engine=engine)
+    out = execute(
+        fn,
+        grid,
+        block,
+        prepared,
+        dynamic_shared=dynamic_shared,
+        seed=seed,
+        races=detect,
+        profile=profile,
+        engine=engine,
+    )
     copy_back(prepared)
     if profile is not None:
         for p in state.profiles:
@@ -272,7 +304,9 @@ def launch(fn: FunctionType, grid: tuple[int, int, int], block: tuple[int, int, 
 
 def report(fn: FunctionType, races: Sequence[Race]) -> str:
     """The races of one kernel in words, the first five in full."""
-    head = f"kernel '{fn.__name__}' has {len(races)} data race{'s' if len(races) != 1 else ''}; its result is undefined:"
+    head = (
+        f"kernel '{fn.__name__}' has {len(races)} data race{'s' if len(races) != 1 else ''}; its result is undefined:"
+    )
     more = [f"  ... and {len(races) - 5} more"] if len(races) > 5 else []
     return "\n".join([head, *(f"  {r}" for r in races[:5]), *more])
 
@@ -316,8 +350,9 @@ def _function(kernel: Any) -> FunctionType:
     return fn
 
 
-def run(kernel: Any, grid: Any, block: Any, *args: Any, shared: int = 0, seed: int | None = None,
-        engine: str = "auto") -> Outcome:
+def run(
+    kernel: Any, grid: Any, block: Any, *args: Any, shared: int = 0, seed: int | None = None, engine: str = "auto"
+) -> Outcome:
     """Run a kernel in the engine, wherever its decorator would send it: on a GPU machine too.
 
     Args:
@@ -362,8 +397,10 @@ class Check:
         if self.races:
             parts.append(report(self.kernel, self.races))
         if self.unstable:
-            parts.append(f"kernel '{self.kernel.__name__}': the contents of {', '.join(self.unstable)} depend on the order in "
-                         "which threads run")
+            parts.append(
+                f"kernel '{self.kernel.__name__}': the contents of {', '.join(self.unstable)} depend on the order in "
+                "which threads run"
+            )
         return "\n".join(parts)
 
     def raise_if_bad(self) -> None:
@@ -378,8 +415,9 @@ class Check:
             raise RaceError(str(self), self.races)
 
 
-def check(kernel: Any, grid: Any, block: Any, *args: Any, shared: int = 0, seeds: int = 4, rtol: float = 1e-5,
-          seed: int = 0) -> Check:
+def check(
+    kernel: Any, grid: Any, block: Any, *args: Any, shared: int = 0, seeds: int = 4, rtol: float = 1e-5, seed: int = 0
+) -> Check:
     """Run a kernel under several schedules on copies of the arguments, looking for races and for differences.
 
     Args:
@@ -399,8 +437,9 @@ def check(kernel: Any, grid: Any, block: Any, *args: Any, shared: int = 0, seeds
             if isinstance(p.value, np.ndarray):
                 p.value = p.value.copy()
         try:
-            out = execute(fn, g, b, prepared, dynamic_shared=shared, seed=None if k == 0 else seed * 1009 + k,
-                          races=True)
+            out = execute(
+                fn, g, b, prepared, dynamic_shared=shared, seed=None if k == 0 else seed * 1009 + k, races=True
+            )
         except CudaSimError as e:
             error = error or e
             break

@@ -44,14 +44,18 @@ def check_launch(grid: tuple[int, ...], block: tuple[int, ...], dynamic_shared: 
     for name, dims, limit in (("block", block, MAX_BLOCK), ("grid", grid, MAX_GRID)):
         for axis, n, most in zip("xyz", dims, limit, strict=True):
             if n < 1:
-                raise LaunchError(f"the {name} has {n} in dimension {axis}: every dimension must be at least 1"
-                                  + (" (an empty input? launch nothing when n == 0)" if name == "grid" else ""))
+                raise LaunchError(
+                    f"the {name} has {n} in dimension {axis}: every dimension must be at least 1"
+                    + (" (an empty input? launch nothing when n == 0)" if name == "grid" else "")
+                )
             if n > most:
                 raise LaunchError(f"the {name} has {n} in dimension {axis}; the GPU allows at most {most}")
     threads = block[0] * block[1] * block[2]
     if threads > MAX_THREADS:
-        raise LaunchError(f"a block of {' x '.join(map(str, block))} = {threads} threads: a block has at most {MAX_THREADS} "
-                          "threads; use smaller blocks and more of them")
+        raise LaunchError(
+            f"a block of {' x '.join(map(str, block))} = {threads} threads: a block has at most {MAX_THREADS} "
+            "threads; use smaller blocks and more of them"
+        )
     most = CAPABILITIES[(9, 0)].shared_per_block
     if dynamic_shared > most:
         raise LaunchError(f"{dynamic_shared} bytes of dynamic shared memory for a block; there are at most {most}")
@@ -76,5 +80,9 @@ def occupancy(threads: int, shared: int, registers: int, cc: tuple[int, int]) ->
         limits["registers"] = c.registers_per_sm // (-(-registers * WARP // 256) * 256 * warps)
     by = min(limits, key=lambda k: limits[k])
     blocks = limits[by]
-    return {"blocks": blocks, "warps": blocks * warps, "fraction": blocks * warps * WARP / c.threads_per_sm,
-            "limited_by": by}
+    return {
+        "blocks": blocks,
+        "warps": blocks * warps,
+        "fraction": blocks * warps * WARP / c.threads_per_sm,
+        "limited_by": by,
+    }

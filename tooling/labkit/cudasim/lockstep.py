@@ -59,8 +59,17 @@ class LaneArray:
 
     __slots__ = ("block_size", "buf", "byte0", "flat", "name", "off", "shape", "strides")
 
-    def __init__(self, flat: np.ndarray, off: Value, shape: tuple, strides: tuple, name: str, buf: int = -1,
-                 byte0: int = 0, block_size: int = 0) -> None:
+    def __init__(
+        self,
+        flat: np.ndarray,
+        off: Value,
+        shape: tuple,
+        strides: tuple,
+        name: str,
+        buf: int = -1,
+        byte0: int = 0,
+        block_size: int = 0,
+    ) -> None:
         self.flat, self.off, self.shape, self.strides = flat, off, shape, strides
         self.name, self.buf, self.byte0 = name, buf, byte0
         self.block_size = block_size  # elements of a block's part, for shared memory
@@ -76,8 +85,16 @@ _GRID = _Grid()
 class Run:
     """One batch of blocks in lock step."""
 
-    def __init__(self, geometry: Geometry, blocks: np.ndarray, dynamic_shared: int, recorder: Recorder | None,
-                 order: np.ndarray | None, shared_buffers: dict[Any, int], cooperative: bool) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        blocks: np.ndarray,
+        dynamic_shared: int,
+        recorder: Recorder | None,
+        order: np.ndarray | None,
+        shared_buffers: dict[Any, int],
+        cooperative: bool,
+    ) -> None:
         g = self.geometry = geometry
         self.recorder, self.shared_buffers, self.cooperative = recorder, shared_buffers, cooperative
         self.profile = recorder.profile if recorder is not None else None
@@ -93,10 +110,16 @@ class Run:
         bx, by, _ = g.block
         gx, gy, _ = g.grid
         one = self.nb == 1
-        self.threadIdx = [np.int64(0) if n == 1 else v for n, v in zip(
-            g.block, (tid % bx if T > bx else tid, tid // bx % by, tid // (bx * by)), strict=True)]
-        self.blockIdx = [np.int64(0) if n == 1 else (v[0] if one else v) for n, v in zip(
-            g.grid, (block % gx if g.blocks > gx else block, block // gx % gy, block // (gx * gy)), strict=True)]
+        self.threadIdx = [
+            np.int64(0) if n == 1 else v
+            for n, v in zip(g.block, (tid % bx if bx < T else tid, tid // bx % by, tid // (bx * by)), strict=True)
+        ]
+        self.blockIdx = [
+            np.int64(0) if n == 1 else (v[0] if one else v)
+            for n, v in zip(
+                g.grid, (block % gx if g.blocks > gx else block, block // gx % gy, block // (gx * gy)), strict=True
+            )
+        ]
         self.blockDim = [np.int64(n) for n in g.block]
         self.gridDim = [np.int64(n) for n in g.grid]
         self.row, self.col = local * g.warps + tid // 32, tid % 32
@@ -245,7 +268,9 @@ class Run:
             if isinstance(i, slice):
                 if any(type(p) is np.ndarray for p in (i.start, i.stop, i.step)):
                     raise Unsupported("slice bounds that differ between threads")
-                start, stop, step = slice(*[None if p is None else int(p) for p in (i.start, i.stop, i.step)]).indices(int(n))
+                start, stop, step = slice(*[None if p is None else int(p) for p in (i.start, i.stop, i.step)]).indices(
+                    int(n)
+                )
                 off = off + start * s
                 shape.append(len(range(start, stop, step)))
                 strides.append(s * step)
@@ -265,7 +290,7 @@ class Run:
             raise Unsupported("structured arrays")
         dims = tuple(int(n) for n in shape) if isinstance(shape, tuple) else (int(shape),)
         size = int(np.prod(dims))
-        strides = tuple(int(np.prod(dims[k + 1:])) for k in range(len(dims)))
+        strides = tuple(int(np.prod(dims[k + 1 :])) for k in range(len(dims)))
         if space == "local":
             return LaneArray(threads.garbage(self.n * size, dt), np.arange(self.n) * size, dims, strides, name)
         if dims == (0,):
@@ -285,11 +310,12 @@ class Run:
         if self.recorder is not None:
             if key not in self.shared_buffers:
                 self.shared_buffers[key] = self.recorder.buffer(
-                    name, "shared", whole, dt.itemsize, dims, tuple(s * dt.itemsize for s in strides))
+                    name, "shared", whole, dt.itemsize, dims, tuple(s * dt.itemsize for s in strides)
+                )
             buf = self.shared_buffers[key]
             b = self.recorder.buffers[buf]
             b.grain = min(b.grain, dt.itemsize)
-        off = 0 if self.nb == 1 else self.local * size
+        off: Value = 0 if self.nb == 1 else self.local * size
         return LaneArray(flat, off, dims, strides, name, buf, 0, size)
 
     # -- waiting -------------------------------------------------------------------------------------------
@@ -337,8 +363,9 @@ class Run:
 
     def _bits_of(self, flags: np.ndarray) -> np.ndarray:
         """One 32-bit word a warp from one flag a lane."""
-        return np.bincount(self.row, weights=np.where(flags, (1 << self.col).astype(np.float64), 0.0),
-                           minlength=self.rows).astype(np.int64)
+        return np.bincount(
+            self.row, weights=np.where(flags, (1 << self.col).astype(np.float64), 0.0), minlength=self.rows
+        ).astype(np.int64)
 
     def members(self, mask: Value, m: Any) -> np.ndarray:
         """The lanes that take part in a warp primitive, as bits; checks that those named are there."""
@@ -368,8 +395,12 @@ class Run:
             self.pos[self.row, self.col] = np.arange(self.n)
         v = np.broadcast_to(np.asarray(v), self.n)
         arg = np.asarray(arg).astype(np.int64)
-        src = {"shfl_sync": lambda: arg % 32 + 0 * self.col, "shfl_up_sync": lambda: self.col - arg,
-               "shfl_down_sync": lambda: self.col + arg, "shfl_xor_sync": lambda: self.col ^ arg}[kind]()
+        src = {
+            "shfl_sync": lambda: arg % 32 + 0 * self.col,
+            "shfl_up_sync": lambda: self.col - arg,
+            "shfl_down_sync": lambda: self.col + arg,
+            "shfl_xor_sync": lambda: self.col ^ arg,
+        }[kind]()
         valid = (src >= 0) & (src < 32)
         partner = self.pos[self.row, np.where(valid, src, 0)]
         valid &= partner >= 0
@@ -380,8 +411,12 @@ class Run:
         take = self.members(mask, m)
         flags = np.broadcast_to(np.asarray(v) != 0, self.n) & take
         yes, all_ = self._bits_of(flags), self._bits_of(take)
-        out = {"all_sync": yes == all_, "any_sync": yes != 0, "eq_sync": (yes == all_) | (yes == 0),
-               "ballot_sync": yes}[kind]
+        out = {
+            "all_sync": yes == all_,
+            "any_sync": yes != 0,
+            "eq_sync": (yes == all_) | (yes == 0),
+            "ballot_sync": yes,
+        }[kind]
         return out[self.row]
 
     def match(self, kind: str, mask: Value, v: Value, m: Any) -> Value:
@@ -410,8 +445,9 @@ class Run:
 
     # -- atomics -------------------------------------------------------------------------------------------
 
-    def atomic(self, name: str, a: LaneArray, idx: tuple, v: Value, m: Any, site: Any, used: bool,
-               compare: Value = None) -> Value:
+    def atomic(
+        self, name: str, a: LaneArray, idx: tuple, v: Value, m: Any, site: Any, used: bool, compare: Value = None
+    ) -> Value:
         lin = self.locate(a, idx, m)
         if not a.flat.flags.writeable:
             raise Unsupported("constant memory")
@@ -469,8 +505,17 @@ class Run:
             self.profile.branch(s, lanes, flags)
 
 
-_UFUNC_AT = {"add": np.add, "sub": np.subtract, "and_": np.bitwise_and, "or_": np.bitwise_or, "xor": np.bitwise_xor,
-             "max": np.maximum, "min": np.minimum, "nanmax": np.fmax, "nanmin": np.fmin}
+_UFUNC_AT = {
+    "add": np.add,
+    "sub": np.subtract,
+    "and_": np.bitwise_and,
+    "or_": np.bitwise_or,
+    "xor": np.bitwise_xor,
+    "max": np.maximum,
+    "min": np.minimum,
+    "nanmax": np.fmax,
+    "nanmin": np.fmin,
+}
 
 
 class _Loop:
@@ -503,13 +548,31 @@ def merge(bits: np.ndarray, new: Value, old: Value) -> Value:
         return tuple(merge(bits, a, b) for a, b in zip(new, old, strict=True))
     plain = (np.ndarray, np.generic, bool, int, float)
     if isinstance(new, plain) and isinstance(old, plain):
-        if not isinstance(new, np.ndarray) and not isinstance(old, np.ndarray) and type(new) is type(old) and new == old:
+        if (
+            not isinstance(new, np.ndarray)
+            and not isinstance(old, np.ndarray)
+            and type(new) is type(old)
+            and new == old
+        ):
             return new
         return np.where(bits, new, old)
-    if isinstance(new, LaneArray) and isinstance(old, LaneArray) and new.flat is old.flat and new.shape == old.shape \
-            and new.strides == old.strides:
-        return LaneArray(new.flat, np.where(bits, new.off, old.off), new.shape, new.strides, new.name, new.buf,
-                         new.byte0, new.block_size)
+    if (
+        isinstance(new, LaneArray)
+        and isinstance(old, LaneArray)
+        and new.flat is old.flat
+        and new.shape == old.shape
+        and new.strides == old.strides
+    ):
+        return LaneArray(
+            new.flat,
+            np.where(bits, new.off, old.off),
+            new.shape,
+            new.strides,
+            new.name,
+            new.buf,
+            new.byte0,
+            new.block_size,
+        )
     raise Unsupported("a variable that is different things in different threads")
 
 
@@ -524,19 +587,37 @@ def _merge_env(bits: np.ndarray, env: Env, new: Env) -> None:
 
 
 _BINARY: dict[type, Callable] = {
-    ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.true_divide,
-    ast.FloorDiv: np.floor_divide, ast.Mod: np.remainder, ast.Pow: values.power, ast.LShift: values.bitwise(np.left_shift),
-    ast.RShift: values.bitwise(np.right_shift), ast.BitOr: values.bitwise(np.bitwise_or),
-    ast.BitXor: values.bitwise(np.bitwise_xor), ast.BitAnd: values.bitwise(np.bitwise_and),
+    ast.Add: np.add,
+    ast.Sub: np.subtract,
+    ast.Mult: np.multiply,
+    ast.Div: np.true_divide,
+    ast.FloorDiv: np.floor_divide,
+    ast.Mod: np.remainder,
+    ast.Pow: values.power,
+    ast.LShift: values.bitwise(np.left_shift),
+    ast.RShift: values.bitwise(np.right_shift),
+    ast.BitOr: values.bitwise(np.bitwise_or),
+    ast.BitXor: values.bitwise(np.bitwise_xor),
+    ast.BitAnd: values.bitwise(np.bitwise_and),
 }
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow)
 _COMPARE: dict[type, Callable] = {
-    ast.Eq: np.equal, ast.NotEq: np.not_equal, ast.Lt: np.less, ast.LtE: np.less_equal, ast.Gt: np.greater,
+    ast.Eq: np.equal,
+    ast.NotEq: np.not_equal,
+    ast.Lt: np.less,
+    ast.LtE: np.less_equal,
+    ast.Gt: np.greater,
     ast.GtE: np.greater_equal,
 }
 _SIMPLE_BUILTINS: dict[str, Callable] = {
-    "abs": values.absolute, "float": values.to_float, "int": values.to_int, "bool": values.to_bool,
-    "min": values.minimum, "max": values.maximum, "round": values.rounded, "pow": values.power,
+    "abs": values.absolute,
+    "float": values.to_float,
+    "int": values.to_int,
+    "bool": values.to_bool,
+    "min": values.minimum,
+    "max": values.maximum,
+    "round": values.rounded,
+    "pow": values.power,
 }
 _NUMBERS = (np.ndarray, np.generic, bool, int, float)
 
@@ -559,8 +640,9 @@ class Function:
         if a.vararg or a.kwarg or a.kwonlyargs or a.posonlyargs:
             raise Unsupported("variadic functions")
         self.params = [p.arg for p in a.args]
-        self.defaults = dict(zip(self.params[len(self.params) - len(a.defaults):], values.typed(fn.__defaults__ or ()),
-                                 strict=True))
+        self.defaults = dict(
+            zip(self.params[len(self.params) - len(a.defaults) :], values.typed(fn.__defaults__ or ()), strict=True)
+        )
         self.names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         self.names |= set(self.params)
         self.outer = source.outer_names(fn)
@@ -586,8 +668,11 @@ class Function:
     # -- statements ----------------------------------------------------------------------------------------
 
     def block(self, stmts: list[ast.stmt]) -> Callable:
-        parts = [self.stmt(s) for s in stmts
-                 if not isinstance(s, ast.Pass) and not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+        parts = [
+            self.stmt(s)
+            for s in stmts
+            if not isinstance(s, ast.Pass) and not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))
+        ]
 
         def run(S: Run, env: Env, m: Any, F: _Frame) -> Any:
             for p in parts:
@@ -595,6 +680,7 @@ class Function:
                 if m is EMPTY:
                     break
             return m
+
         return run
 
     def stmt(self, s: ast.stmt) -> Callable:
@@ -609,6 +695,7 @@ class Function:
         def run(S: Run, env: Env, m: Any, F: _Frame) -> Any:
             ev(S, env, m)
             return m
+
         return run
 
     def stmt_Assign(self, s: ast.Assign) -> Callable:
@@ -620,6 +707,7 @@ class Function:
             for t in targets:
                 t(S, env, m, F, v)
             return m
+
         return run
 
     def stmt_AnnAssign(self, s: ast.AnnAssign) -> Callable:
@@ -635,6 +723,7 @@ class Function:
                 if F.parked and m is not None and name in env:
                     v = merge(m.bits, v, env[name])
                 env[name] = v
+
             return assign
         if isinstance(t, ast.Tuple):
             parts = [self.target(e) for e in t.elts]
@@ -644,6 +733,7 @@ class Function:
                     raise Unsupported("unpacking")
                 for p, x in zip(parts, v, strict=True):
                     p(S, env, m, F, x)
+
             return unpack
         if isinstance(t, ast.Subscript):
             base, index, site = self.expr(t.value), self.index(t.slice), self.site(t)
@@ -653,6 +743,7 @@ class Function:
                 if not isinstance(a, LaneArray):
                     raise Unsupported("storing into something that is no array")
                 S.store(a, index(S, env, m), v, m, site)
+
             return put
         raise Unsupported("assignment target")
 
@@ -667,6 +758,7 @@ class Function:
                     raise Unsupported("undefined name")
                 put(S, env, m, F, op(S, env[name], ev(S, env, m), m))
                 return m
+
             return run
         if isinstance(s.target, ast.Subscript):
             base, index, site = self.expr(s.target.value), self.index(s.target.slice), self.site(s.target)
@@ -678,6 +770,7 @@ class Function:
                 old = S.load(a, i, m, site)
                 S.store(a, i, op(S, old, ev(S, env, m), m), m, site)
                 return m
+
             return run_item
         raise Unsupported("assignment target")
 
@@ -722,6 +815,7 @@ class Function:
             if r1 is yes and r2 is no:
                 return m
             return S.union(r1, r2)
+
         return run
 
     def stmt_While(self, s: ast.While) -> Callable:
@@ -755,11 +849,22 @@ class Function:
                 if cur is EMPTY:
                     break
             return self.leave(S, env, m, left, F, loop, outer, orelse)
+
         return run
 
     @staticmethod
-    def iterate(S: Run, env: Env, entry: Any, go: Any, F: _Frame, body: Callable, loop: _Loop, outer: bool,
-                put: Callable | None = None, v: Value = None) -> Any:
+    def iterate(
+        S: Run,
+        env: Env,
+        entry: Any,
+        go: Any,
+        F: _Frame,
+        body: Callable,
+        loop: _Loop,
+        outer: bool,
+        put: Callable | None = None,
+        v: Value = None,
+    ) -> Any:
         """One iteration for the lanes of go; gives those that go on."""
         if go is entry:
             if put is not None:
@@ -779,8 +884,9 @@ class Function:
         return r
 
     @staticmethod
-    def leave(S: Run, env: Env, entry: Any, left: Any, F: _Frame, loop: _Loop, outer: bool,
-              orelse: Callable | None) -> Any:
+    def leave(
+        S: Run, env: Env, entry: Any, left: Any, F: _Frame, loop: _Loop, outer: bool, orelse: Callable | None
+    ) -> Any:
         """The loop is over: those that left by its end (through else), and those that broke out, go on."""
         F.loops.pop()
         F.parked = outer
@@ -840,6 +946,7 @@ class Function:
                     break
                 i = i + step
             return self.leave(S, env, m, left, F, loop, outer, orelse)
+
         return run
 
     def stmt_Break(self, s: ast.Break) -> Callable:
@@ -848,6 +955,7 @@ class Function:
             loop.broken = S.union(loop.broken, m)
             F.parked = True
             return EMPTY
+
         return run
 
     def stmt_Continue(self, s: ast.Continue) -> Callable:
@@ -856,6 +964,7 @@ class Function:
             loop.continued = S.union(loop.continued, m)
             F.parked = True
             return EMPTY
+
         return run
 
     def stmt_Return(self, s: ast.Return) -> Callable:
@@ -868,6 +977,7 @@ class Function:
             if F.kernel and m is not None:
                 S.exited = m.bits if S.exited is None else S.exited | m.bits
             return EMPTY
+
         return run
 
     def stmt_Assert(self, s: ast.Assert) -> Callable:
@@ -878,11 +988,13 @@ class Function:
             if not (c if m is None else c[m.act]).all():
                 raise Unsupported("a failed assertion")
             return m
+
         return run
 
     def stmt_Raise(self, s: ast.Raise) -> Callable:
         def run(S: Run, env: Env, m: Any, F: _Frame) -> Any:
             raise Unsupported("an exception")
+
         return run
 
     # -- expressions ---------------------------------------------------------------------------------------
@@ -930,11 +1042,13 @@ class Function:
     def expr_Name(self, e: ast.Name) -> Callable:
         name = e.id
         if name in self.names:
+
             def local(S: Run, env: Env, m: Any) -> Value:
                 try:
                     return env[name]
                 except KeyError:
                     raise Unsupported("undefined name") from None
+
             return local
         known, v = self.static(e)
         if not known:
@@ -945,8 +1059,11 @@ class Function:
         if isinstance(v, np.ndarray):
             a = global_array(v, name, -1, 0, writeable=False)
             return lambda S, env, m: a
-        if v is None or isinstance(v, (bool, int, float, complex, np.number, np.bool_)) or (
-                type(v) is tuple and all(isinstance(x, (bool, int, float, np.number)) for x in v)):
+        if (
+            v is None
+            or isinstance(v, (bool, int, float, complex, np.number, np.bool_))
+            or (type(v) is tuple and all(isinstance(x, (bool, int, float, np.number)) for x in v))
+        ):
             v = values.typed(v)
             return lambda S, env, m: v
         raise Unsupported(f"the outer name {name}")
@@ -976,6 +1093,7 @@ class Function:
             elif attr in ("real", "imag") and isinstance(a, (np.ndarray, np.generic)):
                 return getattr(a, attr)
             raise Unsupported(f"attribute {attr}")
+
         return run
 
     def cuda_value(self, path: str) -> Callable:
@@ -1000,6 +1118,7 @@ class Function:
                 v = ev(S, env, m)
                 out.extend(v) if isinstance(v, tuple) else out.append(v)
             return tuple(out)
+
         return run
 
     def slice_expr(self, p: ast.Slice) -> Callable:
@@ -1018,9 +1137,15 @@ class Function:
                         raise Unsupported("index count")
                     return S.view(a, i, m)
                 return S.load(a, i, m, site)
-            if isinstance(a, tuple) and len(i) == 1 and isinstance(i[0], (np.integer, int)) and -len(a) <= i[0] < len(a):
+            if (
+                isinstance(a, tuple)
+                and len(i) == 1
+                and isinstance(i[0], (np.integer, int))
+                and -len(a) <= i[0] < len(a)
+            ):
                 return a[int(i[0])]
             raise Unsupported("a subscript of something that is no array")
+
         return run
 
     def expr_Tuple(self, e: ast.Tuple) -> Callable:
@@ -1047,6 +1172,7 @@ class Function:
                 return f(a, b)
             except TypeError:
                 raise Unsupported("an operation on these types") from None
+
         return run
 
     def expr_BinOp(self, e: ast.BinOp) -> Callable:
@@ -1055,7 +1181,7 @@ class Function:
 
     def expr_UnaryOp(self, e: ast.UnaryOp) -> Callable:
         if isinstance(e.op, ast.USub) and isinstance(e.operand, ast.Constant):
-            v = values.typed(-e.operand.value)  # type: ignore[operator]
+            v = np.negative(values.typed(e.operand.value))
             return lambda S, env, m: v
         ev = self.expr(e.operand)
         f = {ast.USub: np.negative, ast.UAdd: np.positive, ast.Invert: np.invert, ast.Not: np.logical_not}[type(e.op)]
@@ -1079,6 +1205,7 @@ class Function:
                     if x is not None and y is not None:
                         raise Unsupported("is")
                     return (x is y) == want
+
                 return identity
             raise Unsupported(type(e.ops[0]).__name__)
         return lambda S, env, m: f(_number(a(S, env, m)), _number(b(S, env, m)))
@@ -1105,6 +1232,7 @@ class Function:
                 if out is _UNSET:
                     out = v
             return v
+
         return run
 
     def expr_IfExp(self, e: ast.IfExp) -> Callable:
@@ -1122,6 +1250,7 @@ class Function:
             if yes is EMPTY:
                 return b(S, env, m)
             return merge(yes.bits, a(S, env, yes), b(S, env, no))
+
         return run
 
     def expr_NamedExpr(self, e: ast.NamedExpr) -> Callable:
@@ -1145,6 +1274,7 @@ class Function:
                     if base(S, env, m) is not _GRID:
                         raise Unsupported("a method")
                     return S.grid_barrier(m)
+
                 return sync
             raise Unsupported("a method")
         if e.keywords:
@@ -1187,6 +1317,7 @@ class Function:
                 return f(*vs)
             except (TypeError, AttributeError, ValueError):
                 raise Unsupported("a call with these types") from None
+
         return run
 
     def dtype_of(self, node: ast.expr) -> np.dtype:
@@ -1216,13 +1347,14 @@ class Function:
         if path in ("grid", "gridsize"):
             if len(e.args) != 1 or not isinstance(e.args[0], ast.Constant) or e.args[0].value not in (1, 2, 3):
                 raise Unsupported("grid dimensions")
-            n = int(e.args[0].value)
+            n = int(str(e.args[0].value))
             if path == "grid":
                 return lambda S, env, m: S.grid(n)
 
             def gridsize(S: Run, env: Env, m: Any) -> Value:
                 sizes = tuple(a * b for a, b in zip(S.blockDim, S.gridDim, strict=True))
                 return sizes[0] if n == 1 else sizes[:n]
+
             return gridsize
         args = [self.expr(a) for a in e.args]
         if head == "atomic":
@@ -1253,12 +1385,21 @@ class Function:
         if path == "const.array_like":
             return lambda S, env, m: args[0](S, env, m)
         if path == "selp" and len(args) == 3:
+
             def selp(S: Run, env: Env, m: Any) -> Value:
                 c, a, b = (x(S, env, m) for x in args)
                 return (a if c else b) if type(c) is not np.ndarray else merge(c != 0, a, b)
+
             return selp
-        simple = {"popc": values.popc, "clz": values.clz, "ffs": values.ffs, "brev": values.brev, "fma": values.fma,
-                  "cbrt": values.MATH["cbrt"], **{f"fp16.{n}": f for n, f in values.FP16.items()}}
+        simple = {
+            "popc": values.popc,
+            "clz": values.clz,
+            "ffs": values.ffs,
+            "brev": values.brev,
+            "fma": values.fma,
+            "cbrt": values.MATH["cbrt"],
+            **{f"fp16.{n}": f for n, f in values.FP16.items()},
+        }
         if path in simple:
             return self.pure(simple[path], args)
         if head == "libdevice":
@@ -1285,6 +1426,7 @@ class Function:
             if name not in threads._UPDATE or len(rest) != 2:
                 raise Unsupported(f"atomic.{name}")
             return S.atomic(name, a, idx, rest[1], m, site, used)
+
         return run
 
 
@@ -1299,7 +1441,9 @@ def global_array(v: np.ndarray, name: str, buf: int, base: int, writeable: bool 
     low = sum((n - 1) * s for n, s in zip(v.shape, strides, strict=True) if s < 0) if v.size else 0
     high = sum((n - 1) * s for n, s in zip(v.shape, strides, strict=True) if s > 0) if v.size else -1
     start = v[tuple(slice(None, None, -1) if s < 0 else slice(None) for s in strides)] if low else v
-    flat = np.lib.stride_tricks.as_strided(start, (high - low + 1,), (dt.itemsize,), writeable=writeable and v.flags.writeable)
+    flat = np.lib.stride_tricks.as_strided(
+        start, (high - low + 1,), (dt.itemsize,), writeable=writeable and v.flags.writeable
+    )
     byte0 = v.__array_interface__["data"][0] + low * dt.itemsize - base if buf >= 0 else 0
     return LaneArray(flat, -low, v.shape, strides, name, buf, byte0)
 
@@ -1329,8 +1473,15 @@ class Program:
                 return False
         return True
 
-    def run(self, geometry: Geometry, args: Any, buffers: list[int], dynamic_shared: int, seed: int | None,
-            recorder: Recorder | None) -> None:
+    def run(
+        self,
+        geometry: Geometry,
+        args: Any,
+        buffers: list[int],
+        dynamic_shared: int,
+        seed: int | None,
+        recorder: Recorder | None,
+    ) -> None:
         """Run the grid.
 
         Raises:
@@ -1343,9 +1494,11 @@ class Program:
                 if isinstance(a.value, np.ndarray):
                     base = recorder.buffers[buf].keep if recorder is not None and buf >= 0 else 0
                     env[name] = global_array(a.value, name, buf, base)
-                elif isinstance(a.value, (np.number, np.bool_, bool)):
-                    env[name] = a.value
-                elif a.value is None or (type(a.value) is tuple and all(isinstance(x, np.number) for x in a.value)):
+                elif (
+                    isinstance(a.value, (np.number, np.bool_, bool))
+                    or a.value is None
+                    or (type(a.value) is tuple and all(isinstance(x, np.number) for x in a.value))
+                ):
                     env[name] = a.value
                 else:
                     raise Unsupported(f"an argument of type {type(a.value).__name__}")
@@ -1358,7 +1511,7 @@ class Program:
                     raise Unsupported("a cooperative grid of this size")
             shared: dict[Any, int] = {}
             for first in range(0, geometry.blocks, step):
-                blocks = order[first:first + step]
+                blocks = order[first : first + step]
                 lanes = None if rng is None else rng.permutation(len(blocks) * geometry.threads)
                 S = Run(geometry, blocks, dynamic_shared, recorder, lanes, shared, self.cooperative)
                 try:
@@ -1380,17 +1533,31 @@ def _written(tree: ast.FunctionDef) -> frozenset[str] | None:
         if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "len":
             harmless.update(id(a) for a in n.args)
     # A view of a row may be written through another name, and so may what a name or call hands on.
-    partial = {n.value.id for n in ast.walk(tree) if isinstance(n, ast.Assign) for n in ast.walk(n.value)
-               if isinstance(n, ast.Subscript) and isinstance(n.value, ast.Name)
-               and (isinstance(n.slice, ast.Slice) or isinstance(n.slice, ast.Tuple)
-                    and any(isinstance(x, ast.Slice) for x in n.slice.elts))}
+    partial = {
+        n.value.id
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Assign)
+        for n in ast.walk(n.value)
+        if isinstance(n, ast.Subscript)
+        and isinstance(n.value, ast.Name)
+        and (
+            isinstance(n.slice, ast.Slice)
+            or (isinstance(n.slice, ast.Tuple) and any(isinstance(x, ast.Slice) for x in n.slice.elts))
+        )
+    }
     for a in ast.walk(tree):
-        if isinstance(a, ast.AugAssign) and isinstance(a.target, ast.Subscript) and isinstance(a.target.value, ast.Name):
+        if (
+            isinstance(a, ast.AugAssign)
+            and isinstance(a.target, ast.Subscript)
+            and isinstance(a.target.value, ast.Name)
+        ):
             partial.add(a.target.value.id)
         if isinstance(a, ast.Assign) and isinstance(a.value, ast.Subscript) and isinstance(a.value.value, ast.Name):
             stored = {t.id for t in a.targets if isinstance(t, ast.Name)}
-            if any(isinstance(s, ast.Subscript) and isinstance(s.value, ast.Name) and s.value.id in stored
-                   for s in ast.walk(tree)):
+            if any(
+                isinstance(s, ast.Subscript) and isinstance(s.value, ast.Name) and s.value.id in stored
+                for s in ast.walk(tree)
+            ):
                 partial.add(a.value.value.id)
         if isinstance(a, ast.Subscript) and isinstance(a.value, ast.Subscript):
             inner = a.value
@@ -1400,8 +1567,14 @@ def _written(tree: ast.FunctionDef) -> frozenset[str] | None:
                 partial.add(inner.id)
         if isinstance(a, ast.Call):
             for arg in a.args:
-                partial |= {n.value.id for n in ast.walk(arg) if isinstance(n, ast.Subscript) and isinstance(n.value, ast.Name)
-                            and a.func is not None and not _is_pure_call(a)}
+                partial |= {
+                    n.value.id
+                    for n in ast.walk(arg)
+                    if isinstance(n, ast.Subscript)
+                    and isinstance(n.value, ast.Name)
+                    and a.func is not None
+                    and not _is_pure_call(a)
+                }
     names = {a.arg for a in tree.args.args}
     used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and id(n) not in harmless}
     return frozenset(names & (used | partial))
@@ -1410,7 +1583,8 @@ def _written(tree: ast.FunctionDef) -> frozenset[str] | None:
 def _is_pure_call(call: ast.Call) -> bool:
     """A call of a builtin or of a module's function: it gets numbers, not views."""
     return isinstance(call.func, ast.Attribute) or (
-        isinstance(call.func, ast.Name) and (call.func.id in _SIMPLE_BUILTINS or call.func.id in ("range", "len")))
+        isinstance(call.func, ast.Name) and (call.func.id in _SIMPLE_BUILTINS or call.func.id in ("range", "len"))
+    )
 
 
 _PROGRAMS: dict[CodeType, Program] = {}  # the latest program of each kernel

@@ -230,9 +230,19 @@ class Profile:
     def __str__(self) -> str:
         if not self.sites:
             return "nothing was launched inside this profile"
-        head = ("line", "global", "sectors/req", "efficiency", "shared", "ways", "atomics", "divergent", "barriers",
-                "source")
-        rows = [head]
+        head = (
+            "line",
+            "global",
+            "sectors/req",
+            "efficiency",
+            "shared",
+            "ways",
+            "atomics",
+            "divergent",
+            "barriers",
+            "source",
+        )
+        rows: list[tuple[str, ...]] = [head]
         by_place: dict[tuple[str, int], Counts] = {}
         for site in sorted(self.sites):
             by_place.setdefault((site.filename, site.line), Counts()).add(self.sites[site])
@@ -242,8 +252,10 @@ class Profile:
         widths = [max(len(r[k]) for r in rows) for k in range(len(head))]
         out = ["  ".join(v.ljust(w) for v, w in zip(r, widths, strict=True)).rstrip() for r in rows]
         total = self.total
-        out.append(f"{total.bytes_moved} bytes moved, {total.bytes_used} used; {total.barriers} barriers; "
-                   f"{total.arithmetic} arithmetic operations")
+        out.append(
+            f"{total.bytes_moved} bytes moved, {total.bytes_used} used; {total.barriers} barriers; "
+            f"{total.arithmetic} arithmetic operations"
+        )
         if not self.branches_counted:
             out.append("(branches and arithmetic were not counted: this kernel ran thread by thread)")
         return "\n".join(out)
@@ -261,11 +273,17 @@ class Profile:
         """
         import matplotlib.pyplot as plt
 
-        chosen = [(k, s) for k, s in self.samples.items() if line is None or (
-            k[0].line == line if isinstance(line, int) else line in linecache.getline(k[0].filename, k[0].line))]
+        chosen = [
+            (k, s)
+            for k, s in self.samples.items()
+            if line is None
+            or (k[0].line == line if isinstance(line, int) else line in linecache.getline(k[0].filename, k[0].line))
+        ]
         if not chosen:
             raise KeyError(f"no memory access in line {line!r}")
-        (site, _), s = max(chosen, key=lambda p: (self.sites[p[0][0]].sectors + self.sites[p[0][0]].wavefronts, p[0][0]))
+        (site, _), s = max(
+            chosen, key=lambda p: (self.sites[p[0][0]].sectors + self.sites[p[0][0]].wavefronts, p[0][0])
+        )
         if ax is None:
             _, ax = plt.subplots(figsize=(7, 3.5))
         lanes = np.flatnonzero(s.addresses >= 0)
@@ -289,12 +307,16 @@ class Profile:
 
 
 def _cells(c: Counts) -> tuple[str, ...]:
-    return (str(c.loads + c.stores) if c.loads + c.stores else "",
-            f"{c.sectors_per_request:.1f}" if c.requests else "", f"{c.efficiency:.0%}" if c.requests else "",
-            str(c.shared_loads + c.shared_stores) if c.shared_requests else "",
-            f"{c.ways:.1f}" if c.shared_requests else "",
-            f"{c.atomics} (x{c.contention})" if c.atomics else "",
-            f"{c.divergent}/{c.branches}" if c.branches else "", str(c.barriers) if c.barriers else "")
+    return (
+        str(c.loads + c.stores) if c.loads + c.stores else "",
+        f"{c.sectors_per_request:.1f}" if c.requests else "",
+        f"{c.efficiency:.0%}" if c.requests else "",
+        str(c.shared_loads + c.shared_stores) if c.shared_requests else "",
+        f"{c.ways:.1f}" if c.shared_requests else "",
+        f"{c.atomics} (x{c.contention})" if c.atomics else "",
+        f"{c.divergent}/{c.branches}" if c.branches else "",
+        str(c.barriers) if c.barriers else "",
+    )
 
 
 def _dense(addr: np.ndarray, lanes: Lanes) -> np.ndarray:
@@ -342,8 +364,11 @@ def _cost(dense: np.ndarray, size: int, shared: bool, atomic: bool) -> _Cost:
         one, times = _cost_of_pattern(pattern.tobytes(), int(start), size, shared, atomic), int(starts[start])
         for f in fields(out):
             v = getattr(one, f.name)
-            setattr(out, f.name, max(getattr(out, f.name), v) if f.name in ("ways", "contention")
-                    else getattr(out, f.name) + v * times)
+            setattr(
+                out,
+                f.name,
+                max(getattr(out, f.name), v) if f.name in ("ways", "contention") else getattr(out, f.name) + v * times,
+            )
     return out
 
 
@@ -400,7 +425,9 @@ def _bank_passes(rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, i
         new = s >= 0
         new[:, 1:] &= s[:, 1:] != s[:, :-1]
         r, k = np.nonzero(new)
-        degree = np.bincount(r * BANKS + (s[r, k] & (BANKS - 1)), minlength=len(rows) * BANKS).reshape(-1, BANKS).max(axis=1)
+        degree = (
+            np.bincount(r * BANKS + (s[r, k] & (BANKS - 1)), minlength=len(rows) * BANKS).reshape(-1, BANKS).max(axis=1)
+        )
         passes += degree
         ideal += degree > 0
         most = max(most, int(degree.max()))

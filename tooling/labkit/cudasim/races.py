@@ -64,8 +64,15 @@ class _Event:
 
     __slots__ = ("_offset", "epoch", "kind", "site", "size", "thread")
 
-    def __init__(self, offset: np.ndarray | Callable[[], np.ndarray], size: int, kind: int, site: int,
-                 thread: np.ndarray, epoch: np.ndarray | None) -> None:
+    def __init__(
+        self,
+        offset: np.ndarray | Callable[[], np.ndarray],
+        size: int,
+        kind: int,
+        site: int,
+        thread: np.ndarray,
+        epoch: np.ndarray | None,
+    ) -> None:
         self._offset = offset
         self.size, self.kind, self.site, self.thread, self.epoch = size, kind, site, thread, epoch
 
@@ -88,8 +95,16 @@ class Detector:
         self._settled: dict[int, bool] = {}  # buffers seen in one interval only, without any conflict
         self._found: dict[tuple, tuple] = {}
 
-    def access(self, buf: int, offset: np.ndarray | Callable[[], np.ndarray], size: int, kind: int, site: int, thread: np.ndarray,
-               epoch: np.ndarray | None) -> None:
+    def access(
+        self,
+        buf: int,
+        offset: np.ndarray | Callable[[], np.ndarray],
+        size: int,
+        kind: int,
+        site: int,
+        thread: np.ndarray,
+        epoch: np.ndarray | None,
+    ) -> None:
         """Note one access by some threads."""
         self._interval.setdefault(buf, []).append(_Event(offset, size, kind, site, thread, epoch))
 
@@ -99,7 +114,7 @@ class Detector:
             if blocks is None:
                 mine, rest = events, []
             else:
-                mine, rest = [], []
+                mine, rest = list[_Event](), list[_Event]()
                 for e in events:
                     inside = np.isin(e.thread // self.geometry.threads, blocks)
                     for group, m in ((mine, inside), (rest, ~inside)):
@@ -213,8 +228,14 @@ class Detector:
             self._report(buf, events, cells, agents, bad)
         return bool(bad)
 
-    def _report(self, buf: int, events: list[_Event], cells: list[np.ndarray], agents: list[np.ndarray],
-                bad: list[tuple[int, int, np.ndarray]]) -> None:
+    def _report(
+        self,
+        buf: int,
+        events: list[_Event],
+        cells: list[np.ndarray],
+        agents: list[np.ndarray],
+        bad: list[tuple[int, int, np.ndarray]],
+    ) -> None:
         """Record the lowest example of every pair of lines that conflict."""
         lowest: dict[tuple[int, int], np.ndarray] = {}
         for kind, site, c in bad:
@@ -249,24 +270,42 @@ class Detector:
         for (name, site1, kind1, site2, kind2), (_, offset, t1, t2, buf) in sorted(self._found.items()):
             b = self.recorder.buffers[buf]
             first, second = self._side(site1, kind1, t1), self._side(site2, kind2, t2)
-            scope = ("grid" if first.block != second.block else
-                     "warp" if (t1 % self.geometry.threads) // 32 == (t2 % self.geometry.threads) // 32 else "block")
+            scope = (
+                "grid"
+                if first.block != second.block
+                else "warp"
+                if (t1 % self.geometry.threads) // 32 == (t2 % self.geometry.threads) // 32
+                else "block"
+            )
             index = b.index(offset)
-            out.append(Race(name, b.space, index, first, second, scope,
-                            self._text(name, b.space, index, first, second, scope, t1, t2)))
+            out.append(
+                Race(
+                    name,
+                    b.space,
+                    index,
+                    first,
+                    second,
+                    scope,
+                    self._text(name, b.space, index, first, second, scope, t1, t2),
+                )
+            )
         return tuple(out)
 
     def _side(self, site: Site, kind: int, thread: int) -> Access:
         block, t = divmod(thread, self.geometry.threads)
-        return Access(_VERB[kind], self.geometry.thread_index(t), self.geometry.block_index(block),
-                      site.filename, site.line)
+        return Access(
+            _VERB[kind], self.geometry.thread_index(t), self.geometry.block_index(block), site.filename, site.line
+        )
 
-    def _text(self, name: str, space: str, index: tuple[int, ...], first: Access, second: Access, scope: str,
-              t1: int, t2: int) -> str:
+    def _text(
+        self, name: str, space: str, index: tuple[int, ...], first: Access, second: Access, scope: str, t1: int, t2: int
+    ) -> str:
         at = f"{name}[{', '.join(map(str, index))}]"
         if scope == "grid":
-            todo = ("blocks run in any order and cannot wait for each other: use cuda.atomic, let each block write its own "
-                    "element, or split the work into two kernels")
+            todo = (
+                "blocks run in any order and cannot wait for each other: use cuda.atomic, let each block write its own "
+                "element, or split the work into two kernels"
+            )
         elif "updates atomically" in (first.kind, second.kind):
             todo = "put cuda.syncthreads() between them, or make both atomic"
         elif first.kind == second.kind == "writes" and first.line == second.line:
@@ -275,9 +314,11 @@ class Detector:
             todo = "put cuda.syncthreads() (or cuda.syncwarp(), both are in one warp) between them"
         else:
             todo = "put cuda.syncthreads() between them"
-        return (f"race on {space} array {at}: {self.geometry.describe(t1)} {first.kind} it in "
-                f"{where(first.filename, first.line)}, {self.geometry.describe(t2)} {second.kind} it in "
-                f"{where(second.filename, second.line)}, and nothing orders the two; {todo}")
+        return (
+            f"race on {space} array {at}: {self.geometry.describe(t1)} {first.kind} it in "
+            f"{where(first.filename, first.line)}, {self.geometry.describe(t2)} {second.kind} it in "
+            f"{where(second.filename, second.line)}, and nothing orders the two; {todo}"
+        )
 
     def _compact(self) -> None:
         """Keep one access for each element, block, kind and site: all that the grid's check can tell apart."""

@@ -40,13 +40,14 @@ class Buffer:
 
     def index(self, offset: int) -> tuple[int, ...]:
         """The element at a byte offset."""
-        out = []
-        for n, s in sorted(zip(self.shape, self.strides, strict=True), key=lambda p: -abs(p[1])):
-            out.append((s, offset // s if s else 0))
-            offset -= (offset // s if s else 0) * s
-            del n
-        order = {s: i for s, i in out}
-        return tuple(order[s] for s in self.strides)
+        out = [0] * len(self.shape)
+        for k in sorted(range(len(out)), key=lambda k: -abs(self.strides[k])):
+            n, step = self.shape[k], abs(self.strides[k])
+            if n > 1 and step:
+                out[k], offset = divmod(offset, step)
+                if self.strides[k] < 0:  # the buffer begins at its lowest address
+                    out[k] = n - 1 - out[k]
+        return tuple(out)
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,17 @@ class Geometry:
 
     def thread_index(self, thread: int) -> tuple[int, int, int]:
         """threadIdx of a thread number in its block."""
-        return thread % self.block[0], thread // self.block[0] % self.block[1], thread // (self.block[0] * self.block[1])
+        return (
+            thread % self.block[0],
+            thread // self.block[0] % self.block[1],
+            thread // (self.block[0] * self.block[1]),
+        )
 
     def describe(self, number: int) -> str:
         """A thread of the grid in words, with as many dimensions as the launch has."""
         block, thread = divmod(number, self.threads)
-        return f"thread {_dims(self.thread_index(thread), self.block)} of block {_dims(self.block_index(block), self.grid)}"
+        at_thread = _dims(self.thread_index(thread), self.block)
+        return f"thread {at_thread} of block {_dims(self.block_index(block), self.grid)}"
 
 
 def _dims(index: tuple[int, ...], dims: tuple[int, ...]) -> str:
@@ -147,8 +153,17 @@ class Recorder:
             n = self._site_ids[key] = self.site(code.co_filename, line or code.co_firstlineno, column or 0)
         return n
 
-    def buffer(self, name: str, space: str, nbytes: int, grain: int, shape: tuple = (), strides: tuple = (),
-               written: bool = True, keep: Any = None) -> int:
+    def buffer(
+        self,
+        name: str,
+        space: str,
+        nbytes: int,
+        grain: int,
+        shape: tuple = (),
+        strides: tuple = (),
+        written: bool = True,
+        keep: Any = None,
+    ) -> int:
         """Register an array; returns its number."""
         address = 0
         if space == "global":
@@ -166,8 +181,9 @@ class Recorder:
         self._count[key] = n + 1
         self._lists.append((buf, offset, size, kind, site, thread, epoch, n))
 
-    def vector(self, buf: int, offset: np.ndarray, size: int, kind: int, site: int, lanes: Lanes,
-               epoch: np.ndarray | None) -> None:
+    def vector(
+        self, buf: int, offset: np.ndarray, size: int, kind: int, site: int, lanes: Lanes, epoch: np.ndarray | None
+    ) -> None:
         """One access by each of some threads in lock step (the lock-step engine)."""
         if self.profile is not None:
             self.profile.access(self.buffers[buf], offset, size, kind, self.sites[site], lanes)

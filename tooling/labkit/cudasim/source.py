@@ -15,12 +15,35 @@ from typing import Any
 from .errors import CompileError
 
 CALLABLE_BUILTINS = frozenset(
-    "abs bool complex divmod enumerate float int len max min pow print range round zip tuple isinstance slice "
-    "getattr hasattr iter next sum any all".split()
+    [
+        "abs",
+        "bool",
+        "complex",
+        "divmod",
+        "enumerate",
+        "float",
+        "int",
+        "len",
+        "max",
+        "min",
+        "pow",
+        "print",
+        "range",
+        "round",
+        "zip",
+        "tuple",
+        "isinstance",
+        "slice",
+        "getattr",
+        "hasattr",
+        "iter",
+        "next",
+        "sum",
+        "any",
+        "all",
+    ]
 )
-EXCEPTIONS = frozenset(
-    n for n, v in vars(builtins).items() if isinstance(v, type) and issubclass(v, BaseException)
-)
+EXCEPTIONS = frozenset(n for n, v in vars(builtins).items() if isinstance(v, type) and issubclass(v, BaseException))
 
 _REFUSED: dict[type, str] = {
     ast.List: "a list: a kernel has no heap to grow one in; use cuda.local.array(constant_size, dtype) or a tuple",
@@ -50,7 +73,7 @@ _REFUSED: dict[type, str] = {
 def where(filename: str, line: int) -> str:
     """Name a source line as a beginner knows it: "cell line 4" in a notebook, else "file.py line 4"."""
     base = os.path.basename(filename)
-    if re.search(r"ipykernel_\d+", filename) or filename.startswith("<ipython") or filename.startswith("<cell"):
+    if re.search(r"ipykernel_\d+", filename) or filename.startswith(("<ipython", "<cell")):
         return f"cell line {line}"
     return f"{base} line {line}"
 
@@ -109,19 +132,29 @@ def _refusal(code: CodeType, device: bool) -> tuple[int, str] | None:
                 found.append((n.lineno, _REFUSED[type(n)]))  # type: ignore[attr-defined]
             elif isinstance(n, ast.BinOp) and isinstance(n.op, ast.MatMult):
                 found.append((n.lineno, "the @ operator: write the sum over k out as a loop"))
-            elif not device and _is_shared_array(n):  # a device function may be called with literals
-                bad = _varying(n.args[0] if n.args else _keyword(n, "shape"), local_names, node)  # type: ignore[attr-defined]
+            elif not device and isinstance(n, ast.Call) and _is_shared_array(n):
+                # A device function may be called with literals, which make its parameters constants.
+                bad = _varying(n.args[0] if n.args else _keyword(n, "shape"), local_names, node)
                 if bad:
-                    kind = n.func.value.attr  # type: ignore[attr-defined]
-                    found.append((n.lineno, f"cuda.{kind}.array whose shape is not a constant ({bad}): the compiler must "  # type: ignore[attr-defined]
-                                  "know the size; use a number or a global constant, or dynamic shared memory "
-                                  "(shape 0 and kernel[grid, block, stream, bytes])"))
+                    found.append(
+                        (
+                            n.lineno,
+                            f"{ast.unparse(n.func)} whose shape is not a constant ({bad}): the compiler must know the size; "
+                            "use a number or a global constant, or dynamic shared memory (shape 0 and "
+                            "kernel[grid, block, stream, bytes])",
+                        )
+                    )
     return min(found) if found else None
 
 
 def _is_shared_array(n: ast.AST) -> bool:
-    return (isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr == "array"
-            and isinstance(n.func.value, ast.Attribute) and n.func.value.attr in ("shared", "local"))
+    return (
+        isinstance(n, ast.Call)
+        and isinstance(n.func, ast.Attribute)
+        and n.func.attr == "array"
+        and isinstance(n.func.value, ast.Attribute)
+        and n.func.value.attr in ("shared", "local")
+    )
 
 
 def _keyword(n: ast.Call, name: str) -> ast.expr | None:
@@ -144,11 +177,20 @@ def _varying(shape: ast.expr | None, local_names: set[str], fn: ast.FunctionDef)
 
 def _constant_local(name: str, fn: ast.FunctionDef) -> bool:
     stores = [s for s in ast.walk(fn) if isinstance(s, ast.Name) and s.id == name and isinstance(s.ctx, ast.Store)]
-    values = [s.value for s in ast.walk(fn) if isinstance(s, ast.Assign) and len(s.targets) == 1
-              and isinstance(s.targets[0], ast.Name) and s.targets[0].id == name]
-    return len(stores) == 1 and len(values) == 1 and not any(
-        isinstance(n, (ast.Call, ast.Subscript, ast.Attribute)) for n in ast.walk(values[0])
-    ) and not any(isinstance(n, ast.Name) and n.id in {a.arg for a in fn.args.args} for n in ast.walk(values[0]))
+    values = [
+        s.value
+        for s in ast.walk(fn)
+        if isinstance(s, ast.Assign)
+        and len(s.targets) == 1
+        and isinstance(s.targets[0], ast.Name)
+        and s.targets[0].id == name
+    ]
+    return (
+        len(stores) == 1
+        and len(values) == 1
+        and not any(isinstance(n, (ast.Call, ast.Subscript, ast.Attribute)) for n in ast.walk(values[0]))
+        and not any(isinstance(n, ast.Name) and n.id in {a.arg for a in fn.args.args} for n in ast.walk(values[0]))
+    )
 
 
 def check_compiles(fn: FunctionType, device: bool = False) -> None:

@@ -23,9 +23,26 @@ from .limits import STATIC_SHARED
 from .records import ATOMIC, READ, WRITE, Geometry, Recorder
 
 _WAITS = frozenset(
-    "syncthreads syncthreads_count syncthreads_and syncthreads_or syncwarp shfl_sync shfl_up_sync shfl_down_sync "
-    "shfl_xor_sync vote_sync_intrinsic all_sync any_sync eq_sync ballot_sync match_any_sync match_all_sync cg "
-    "this_grid".split()
+    [
+        "syncthreads",
+        "syncthreads_count",
+        "syncthreads_and",
+        "syncthreads_or",
+        "syncwarp",
+        "shfl_sync",
+        "shfl_up_sync",
+        "shfl_down_sync",
+        "shfl_xor_sync",
+        "vote_sync_intrinsic",
+        "all_sync",
+        "any_sync",
+        "eq_sync",
+        "ballot_sync",
+        "match_any_sync",
+        "match_all_sync",
+        "cg",
+        "this_grid",
+    ]
 )
 _ATOMICS = frozenset(("atomic",))
 SPIN = 16  # atomics or volatile reads in a row after which a thread lets others run
@@ -57,13 +74,26 @@ class Dim3:
 class Thread:
     """One CUDA thread."""
 
-    __slots__ = ("block", "blockIdx", "epoch", "glet", "lane", "number", "op", "rank", "result", "spins",
-                 "state", "threadIdx", "where")
+    __slots__ = (
+        "block",
+        "blockIdx",
+        "epoch",
+        "glet",
+        "lane",
+        "number",
+        "op",
+        "rank",
+        "result",
+        "spins",
+        "state",
+        "threadIdx",
+        "where",
+    )
 
     def __init__(self, block: Block, rank: int, thread_idx: Dim3, number: int) -> None:
         self.block, self.rank, self.number = block, rank, number
         self.threadIdx, self.blockIdx = thread_idx, block.index
-        self.lane = rank % 32
+        self.lane: int = rank % 32
         self.state = "ready"  # ready, barrier, warp, grid, done
         self.op: Any = None
         self.result: Any = None
@@ -120,8 +150,10 @@ class ThreadArray:
                 self._note(idx, None, WRITE)
             if not a.flags.writeable:
                 f = user_frame(2)
-                raise CompileError(f"{source.where(f.f_code.co_filename, f.f_lineno)}: '{self._name}' is constant memory "
-                                   "(a global array or cuda.const.array_like): a kernel can only read it")
+                raise CompileError(
+                    f"{source.where(f.f_code.co_filename, f.f_lineno)}: '{self._name}' is constant memory "
+                    "(a global array or cuda.const.array_like): a kernel can only read it"
+                )
             if isinstance(v, (float, np.floating)) and a.dtype.kind in "iu":
                 v = values.cast(v, np.dtype(np.int64))
             elif isinstance(v, (int, np.integer)) and a.dtype.kind in "iu":
@@ -164,7 +196,11 @@ class ThreadArray:
         if name in ("reshape", "ravel", "view", "transpose"):
             return lambda *args, **kw: ThreadArray(
                 getattr(a, name)(*[values.as_dtype(x) if name == "view" else x for x in args], **kw),
-                self._launch, self._name, self._buf, self._base)
+                self._launch,
+                self._name,
+                self._buf,
+                self._base,
+            )
         if name.startswith("__") or not hasattr(a, name):
             raise AttributeError(f"arrays in a kernel have no attribute {name!r}")
         return getattr(a, name)
@@ -215,18 +251,19 @@ class Record:
         launch = self._launch
         if not launch.watch or self._buf < 0:
             return
-        dt, off, *_ = self._a.dtype.fields[name]
+        dt, off, *_ = (self._a.dtype.fields or {})[name]
         if dt.names or dt.subdtype:
             return
         f = user_frame(3)
         t = launch.current
         address = self._a.__array_interface__["data"][0] - self._base + off
-        launch.recorder.touch(self._buf, address, dt.itemsize, kind, launch.recorder.site_of(f.f_code, f.f_lasti),
-                              t.number, t.epoch)
+        launch.recorder.touch(
+            self._buf, address, dt.itemsize, kind, launch.recorder.site_of(f.f_code, f.f_lasti), t.number, t.epoch
+        )
 
     def __getitem__(self, name: Any) -> Any:
         if isinstance(name, (int, np.integer)):
-            name = self._a.dtype.names[int(name)]
+            name = (self._a.dtype.names or ())[int(name)]
         if name not in (self._a.dtype.names or ()):
             raise AttributeError(f"record of array '{self._name}' has no field {name!r}; it has {self._a.dtype.names}")
         self._note(name, READ)
@@ -239,7 +276,7 @@ class Record:
 
     def __setitem__(self, name: Any, v: Any) -> None:
         if isinstance(name, (int, np.integer)):
-            name = self._a.dtype.names[int(name)]
+            name = (self._a.dtype.names or ())[int(name)]
         self._note(name, WRITE)
         self._a[name] = v._a if isinstance(v, (ThreadArray, Record)) else v
 
@@ -262,8 +299,14 @@ class Launch:
         recorder: notes accesses, or None.
     """
 
-    def __init__(self, fn: FunctionType, geometry: Geometry, dynamic_shared: int = 0, seed: int | None = None,
-                 recorder: Recorder | None = None) -> None:
+    def __init__(
+        self,
+        fn: FunctionType,
+        geometry: Geometry,
+        dynamic_shared: int = 0,
+        seed: int | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.fn, self.geometry, self.dynamic_shared = fn, geometry, dynamic_shared
         self.recorder: Any = recorder
         self.watch = recorder is not None
@@ -370,9 +413,11 @@ class Launch:
                     missing = next((t for b in blocks for t in b.threads if t.state == "done"), None)
                     if missing is not None:
                         t = unfinished[0]
-                        raise BarrierError(f"{source.where(*t.where)}: grid.sync() waits for every thread of the grid, but "
-                                           f"{self.geometry.describe(missing.number)} has returned without reaching it; "
-                                           "let every thread reach it, and put only the work into the if")
+                        raise BarrierError(
+                            f"{source.where(*t.where)}: grid.sync() waits for every thread of the grid, but "
+                            f"{self.geometry.describe(missing.number)} has returned without reaching it; "
+                            "let every thread reach it, and put only the work into the if"
+                        )
                     if self.watch:
                         self.recorder.flush()
                         if self.recorder.races is not None:
@@ -407,7 +452,7 @@ class Launch:
                 self.current = t
                 t.glet.switch()  # type: ignore[union-attr]
         for first in range(0, len(block.threads), 32):
-            warp = block.threads[first:first + 32]
+            warp = block.threads[first : first + 32]
             if any(t.state == "warp" for t in warp):
                 moved |= self._release_warp(warp)
         waiting = [t for t in block.threads if t.state == "barrier"]
@@ -438,38 +483,54 @@ class Launch:
         t = waiting[0]
         raise BarrierError(
             f"{source.where(*t.where)}: {self.geometry.describe(t.number)} and {len(waiting) - 1} more wait at "
-            f"cuda.syncthreads(), but {self.geometry.describe(gone.number)} returned without reaching it. A barrier waits "
+            f"cuda.syncthreads(), but {self.geometry.describe(gone.number)} returned without reaching "
+            f"it. A barrier waits "
             "for every thread of the block: do not return early and do not put it inside an if that some threads skip; "
-            "put only the work into the if")
+            "put only the work into the if"
+        )
 
     def _split_barrier(self, waiting: list[Thread]) -> None:
         a = waiting[0]
         b = next(t for t in waiting if t.op[1] != a.op[1])
         raise BarrierError(
             f"{source.where(*a.where)}: {self.geometry.describe(a.number)} waits at cuda.syncthreads() here, but "
-            f"{self.geometry.describe(b.number)} waits at another one in {source.where(*b.where)}. All threads of a block "
-            "must meet at the same barrier: move it out of the if")
+            f"{self.geometry.describe(b.number)} waits at another one in {source.where(*b.where)}. All "
+            f"threads of a block "
+            "must meet at the same barrier: move it out of the if"
+        )
 
     def _stuck(self, blocks: list[Block], unfinished: list[Thread], spinning: bool) -> None:
         t = next((t for t in unfinished if t.state == "warp"), None)
         if t is not None:
             mask = t.op[1]
             absent = next(
-                (u for u in t.block.threads[t.rank - t.lane:t.rank - t.lane + 32]
-                 if mask >> u.lane & 1 and u.state != "warp" or mask >> u.lane & 1 and u.op[:2] != t.op[:2]), t)
+                (
+                    u
+                    for u in t.block.threads[t.rank - t.lane : t.rank - t.lane + 32]
+                    if (mask >> u.lane & 1 and u.state != "warp") or (mask >> u.lane & 1 and u.op[:2] != t.op[:2])
+                ),
+                t,
+            )
             raise BarrierError(
-                f"{source.where(*t.where)}: {self.geometry.describe(t.number)} calls cuda.{t.op[0]} with mask {mask:#010x}, "
-                f"which names lane {absent.lane} ({self.geometry.describe(absent.number)}), but that lane does not come to "
+                f"{source.where(*t.where)}: {self.geometry.describe(t.number)} calls cuda.{t.op[0]} with "
+                f"mask {mask:#010x}, "
+                f"which names lane {absent.lane} ({self.geometry.describe(absent.number)}), but that "
+                f"lane does not come to "
                 "this call with the same mask. Every lane in the mask must make the same call: move it out of the "
-                "if, or use a mask of the lanes that are there (cuda.activemask() or ballot_sync before the if)")
+                "if, or use a mask of the lanes that are there (cuda.activemask() or ballot_sync before the if)"
+            )
         t = next((t for t in unfinished if t.state == "barrier"), None)
         if t is not None and not spinning:
-            raise BarrierError(f"{source.where(*t.where)}: {self.geometry.describe(t.number)} waits at a barrier that the other "
-                               "threads never reach: they wait at another barrier")
+            raise BarrierError(
+                f"{source.where(*t.where)}: {self.geometry.describe(t.number)} waits at a barrier that the other "
+                "threads never reach: they wait at another barrier"
+            )
         t = unfinished[0]
-        raise DeadlockError(f"{source.where(*t.where) if t.where[1] else 'the kernel'}: {self.geometry.describe(t.number)} and "
-                            f"{len(unfinished) - 1} more threads wait for ever: the value that the loop waits for never "
-                            "comes. Look for a lock that is not given back, or a flag that no running thread sets")
+        raise DeadlockError(
+            f"{source.where(*t.where) if t.where[1] else 'the kernel'}: {self.geometry.describe(t.number)} and "
+            f"{len(unfinished) - 1} more threads wait for ever: the value that the loop waits for never "
+            "comes. Look for a lock that is not given back, or a flag that no running thread sets"
+        )
 
     def wait(self, state: str, op: tuple) -> Any:
         """Stop the current thread until the engine lets it go on."""
@@ -485,7 +546,9 @@ class Launch:
     def _switch_out(self) -> None:
         glet = self.current.glet
         if glet is None:
-            raise CudaSimError("a barrier was reached by a name that the engine did not foresee: call it as cuda.<name>")
+            raise CudaSimError(
+                "a barrier was reached by a name that the engine did not foresee: call it as cuda.<name>"
+            )
         glet.parent.switch()  # type: ignore[union-attr]
 
     def spin(self) -> None:
@@ -509,8 +572,10 @@ class Launch:
             name, mask = t.op[:2]
             named = [u for u in warp if mask >> u.lane & 1 and u.state != "done"]
             if not mask >> t.lane & 1:
-                raise BarrierError(f"{source.where(*t.where)}: {self.geometry.describe(t.number)} is lane {t.lane}, which is not in "
-                                   f"the mask {mask:#010x} that it passes to cuda.{name}: a lane must name itself")
+                raise BarrierError(
+                    f"{source.where(*t.where)}: {self.geometry.describe(t.number)} is lane {t.lane}, which is not in "
+                    f"the mask {mask:#010x} that it passes to cuda.{name}: a lane must name itself"
+                )
             if all(u.state == "warp" and u.op[:2] == (name, mask) for u in named):
                 by_lane = {u.lane: u for u in named}
                 for u in named:
@@ -532,18 +597,31 @@ class Launch:
         who = self.geometry.describe(self.current.number)
         if not all(isinstance(i, (int, np.integer, slice)) or i is None or i is Ellipsis for i in parts):
             kinds = ", ".join(type(i).__name__ for i in parts)
-            return CompileError(f"{at}: '{array._name}' is indexed with {kinds}: an index must be an integer; use // instead of /, "
-                                "or int(...)")
+            return CompileError(
+                f"{at}: '{array._name}' is indexed with {kinds}: an index must be an integer; use // instead of /, "
+                "or int(...)"
+            )
         if len(parts) > len(shape):
-            return CompileError(f"{at}: '{array._name}' has {len(shape)} dimension(s), but is indexed with {len(parts)}")
-        axis = next((k for k, (i, n) in enumerate(zip(parts, shape, strict=False))
-                     if isinstance(i, (int, np.integer)) and not -n <= i < n), 0)
+            return CompileError(
+                f"{at}: '{array._name}' has {len(shape)} dimension(s), but is indexed with {len(parts)}"
+            )
+        axis = next(
+            (
+                k
+                for k, (i, n) in enumerate(zip(parts, shape, strict=False))
+                if isinstance(i, (int, np.integer)) and not -n <= i < n
+            ),
+            0,
+        )
         shown = ", ".join(str(i) for i in parts)
         n = shape[axis]
         return OutOfBoundsError(
-            f"tid={list(map(int, self.current.threadIdx))} ctaid={list(map(int, self.current.blockIdx))}: {at}: {who} touches "
-            f"{array._name}[{shown}], but dimension {axis} of '{array._name}' has {n} elements (0 to {n - 1}). On a GPU this "
-            "reads or overwrites foreign memory without a word. Guard it: if i < n")
+            f"tid={list(map(int, self.current.threadIdx))} "
+            f"ctaid={list(map(int, self.current.blockIdx))}: {at}: {who} touches "
+            f"{array._name}[{shown}], but dimension {axis} of '{array._name}' has {n} elements (0 to "
+            f"{n - 1}). On a GPU this "
+            "reads or overwrites foreign memory without a word. Guard it: if i < n"
+        )
 
     def shared_array(self, shape: Any, dtype: Any, key: Any, frame: Any) -> ThreadArray:
         """The block's array for one call site; made by the first thread that comes."""
@@ -552,27 +630,33 @@ class Launch:
         dims = tuple(int(n) for n in shape) if isinstance(shape, tuple) else (int(shape),)
         name = _target(frame)
         if dims == (0,):
-            a = block.dynamic[:len(block.dynamic) // dt.itemsize * dt.itemsize].view(dt)
+            a = block.dynamic[: len(block.dynamic) // dt.itemsize * dt.itemsize].view(dt)
             key, whole = "dynamic", block.dynamic
             if not len(a):
-                raise LaunchError(f"{source.where(frame.f_code.co_filename, frame.f_lineno)}: shape 0 means dynamic shared memory, "
-                                  "but the launch gave none: kernel[grid, block, stream, bytes]")
+                raise LaunchError(
+                    f"{source.where(frame.f_code.co_filename, frame.f_lineno)}: shape 0 means dynamic shared memory, "
+                    "but the launch gave none: kernel[grid, block, stream, bytes]"
+                )
         else:
             if key not in block.shared:
                 nbytes = int(np.prod(dims)) * dt.itemsize
                 self.shared_bytes[key] = nbytes
                 if sum(self.shared_bytes.values()) > STATIC_SHARED:
                     raise LaunchError(
-                        f"{source.where(frame.f_code.co_filename, frame.f_lineno)}: '{name}' brings the block's static shared memory "
-                        f"to {sum(self.shared_bytes.values())} bytes; a block has at most {STATIC_SHARED} (48 KB). Use smaller "
-                        "tiles or a smaller element type")
+                        f"{source.where(frame.f_code.co_filename, frame.f_lineno)}: '{name}' brings the "
+                        f"block's static shared memory "
+                        f"to {sum(self.shared_bytes.values())} bytes; a block has at most "
+                        f"{STATIC_SHARED} (48 KB). Use smaller "
+                        "tiles or a smaller element type"
+                    )
                 block.shared[key] = garbage(dims, dt)
             a = whole = block.shared[key]
         buf = -1
         if self.watch:
             if key not in self.shared_buffers:
                 self.shared_buffers[key] = self.recorder.buffer(
-                    name, "shared", whole.nbytes, _grain(dt), a.shape, a.strides)
+                    name, "shared", whole.nbytes, _grain(dt), a.shape, a.strides
+                )
             buf = self.shared_buffers[key]
             b = self.recorder.buffers[buf]
             b.grain = min(b.grain, _grain(dt))
@@ -641,10 +725,14 @@ def outer_meaning(name: str, v: Any, launch: Launch) -> Any:
     if isinstance(v, FunctionType):
         if (v.__module__ or "").startswith("numba.cuda.") and ".tests." not in v.__module__:
             return getattr(launch.cuda, v.__name__)
+
         def refuse(*_a: Any, **_k: Any) -> Any:
             f = user_frame(2)
-            raise CompileError(f"{source.where(f.f_code.co_filename, f.f_lineno)}: the kernel calls the plain Python function "
-                               f"'{name}': the GPU compiler only knows device functions; put @cuda.jit(device=True) above it")
+            raise CompileError(
+                f"{source.where(f.f_code.co_filename, f.f_lineno)}: the kernel calls the plain Python function "
+                f"'{name}': the GPU compiler only knows device functions; put @cuda.jit(device=True) above it"
+            )
+
         return refuse
     if callable(v) and getattr(v, "__module__", None) == "math":
         return values.MATH[v.__name__]
@@ -740,11 +828,35 @@ def _enumerate(seq: Any, start: int = 0) -> Any:
 
 
 _BUILTINS: dict[str, Any] = {
-    "abs": values.absolute, "bool": values.to_bool, "complex": complex, "divmod": divmod, "enumerate": _enumerate,
-    "float": values.to_float, "int": values.to_int, "len": _len, "max": values.maximum, "min": values.minimum,
-    "pow": values.power, "print": print, "range": _range, "round": values.rounded, "zip": zip, "tuple": tuple,
-    "isinstance": isinstance, "slice": slice, "getattr": getattr, "hasattr": hasattr, "iter": iter, "next": next,
-    "sum": sum, "any": any, "all": all, "True": True, "False": False, "None": None, "Ellipsis": Ellipsis,
+    "abs": values.absolute,
+    "bool": values.to_bool,
+    "complex": complex,
+    "divmod": divmod,
+    "enumerate": _enumerate,
+    "float": values.to_float,
+    "int": values.to_int,
+    "len": _len,
+    "max": values.maximum,
+    "min": values.minimum,
+    "pow": values.power,
+    "print": print,
+    "range": _range,
+    "round": values.rounded,
+    "zip": zip,
+    "tuple": tuple,
+    "isinstance": isinstance,
+    "slice": slice,
+    "getattr": getattr,
+    "hasattr": hasattr,
+    "iter": iter,
+    "next": next,
+    "sum": sum,
+    "any": any,
+    "all": all,
+    "True": True,
+    "False": False,
+    "None": None,
+    "Ellipsis": Ellipsis,
     "__debug__": False,
 }
 
@@ -805,10 +917,16 @@ def _wrap(x: Any, limit: Any) -> Any:
 
 
 _UPDATE: dict[str, Callable[[Any, Any], Any]] = {
-    "add": lambda o, v: o + v, "sub": lambda o, v: o - v, "and_": lambda o, v: o & v, "or_": lambda o, v: o | v,
-    "xor": lambda o, v: o ^ v, "exch": lambda o, v: v,
-    "max": lambda o, v: v if v > o else o, "min": lambda o, v: v if v < o else o,
-    "nanmax": lambda o, v: np.fmax(o, v), "nanmin": lambda o, v: np.fmin(o, v),
+    "add": lambda o, v: o + v,
+    "sub": lambda o, v: o - v,
+    "and_": lambda o, v: o & v,
+    "or_": lambda o, v: o | v,
+    "xor": lambda o, v: o ^ v,
+    "exch": lambda o, v: v,
+    "max": lambda o, v: v if v > o else o,
+    "min": lambda o, v: v if v < o else o,
+    "nanmax": lambda o, v: np.fmax(o, v),
+    "nanmin": lambda o, v: np.fmin(o, v),
     "inc": lambda o, v: o.dtype.type(0) if o >= v else o + o.dtype.type(1),
     "dec": lambda o, v: v if o == 0 or o > v else o - o.dtype.type(1),
 }
@@ -828,6 +946,7 @@ class _Atomic:
             array._a[idx] = new = f(old, np.asarray(val).astype(array._a.dtype)[()])
             self._launch.progress |= bool(new != old)
             return values.widen(old)
+
         return op
 
     def _old(self, array: ThreadArray, idx: Any) -> Any:
@@ -863,6 +982,7 @@ def _shfl(pick: Callable[[Thread], int]) -> Callable:
         if not 0 <= src < 32 or src not in lanes:
             return t.op[2]
         return lanes[src].op[2]
+
     return result
 
 
@@ -903,7 +1023,12 @@ class Cuda:
         self.fp16 = _Namespace("cuda.fp16", values.FP16.__getitem__)
         self.libdevice = _Namespace("libdevice", values.libdevice)
         self.popc, self.clz, self.ffs, self.brev, self.fma = (
-            values.popc, values.clz, values.ffs, values.brev, values.fma)
+            values.popc,
+            values.clz,
+            values.ffs,
+            values.brev,
+            values.fma,
+        )
         self.cbrt = values.MATH["cbrt"]
 
     @property
@@ -936,7 +1061,7 @@ class Cuda:
         sizes = (d.x * g.x, d.y * g.y, d.z * g.z)
         if n not in (1, 2, 3):
             raise CompileError(f"cuda.gridsize({n}): a grid has 1, 2 or 3 dimensions")
-        return sizes[0] if n == 1 else sizes[:int(n)]
+        return sizes[0] if n == 1 else sizes[: int(n)]
 
     def syncthreads(self) -> None:
         self._launch.wait("barrier", ("plain", True))
@@ -969,7 +1094,7 @@ class Cuda:
     def activemask(self) -> Any:
         t = self._launch.current
         first = t.rank - t.lane
-        return _int_result(sum(1 << u.lane for u in t.block.threads[first:first + 32] if u.state != "done"))
+        return _int_result(sum(1 << u.lane for u in t.block.threads[first : first + 32] if u.state != "done"))
 
     def lanemask_lt(self) -> Any:
         return _int_result((1 << self._launch.current.lane) - 1)

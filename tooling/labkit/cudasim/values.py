@@ -59,6 +59,7 @@ def _unsigned_operator(name: str, bitwise: bool) -> Callable:
             other = np.uint64(int(other) & (2**64 - 1))
         r = base(self, other)
         return Unsigned(r) if type(r) is np.uint64 else r
+
     return op
 
 
@@ -71,11 +72,13 @@ Unsigned.__invert__ = _unsigned_operator("__invert__", False)  # type: ignore[me
 
 def bitwise(f: Callable) -> Callable:
     """A bit operation on scalars or lanes; where one side is uint64, the other is taken as uint64 too."""
+
     def op(a: Value, b: Value) -> Value:
         a, b = np.asarray(a), np.asarray(b)
         if np.uint64 in (a.dtype, b.dtype) and a.dtype != b.dtype and a.dtype.kind in "iu" and b.dtype.kind in "iu":
             a, b = a.astype(np.uint64), b.astype(np.uint64)
         return f(a, b)[()]
+
     return op
 
 
@@ -171,15 +174,19 @@ def _real2(f: Callable) -> Callable:
 
 def _scalar1(f: Callable[[float], float]) -> Callable:
     """A function of the math module, element by element; the result has the argument's float type."""
+
     def apply(x: Value) -> Value:
         x = _float_of(x)
+
         def one(v: float) -> float:
             try:
                 return f(v)
             except (ValueError, OverflowError):
                 return math.nan if not v > 0 or math.isinf(v) else math.inf
+
         out = np.array([one(float(v)) for v in np.ravel(x)], dtype=x.dtype)
         return out.reshape(np.shape(x))[()]
+
     return apply
 
 
@@ -198,21 +205,61 @@ def _frexp(x: Value) -> Value:
 
 
 MATH: dict[str, Any] = {
-    "pi": np.float64(math.pi), "e": np.float64(math.e), "tau": np.float64(math.tau),
-    "inf": np.float64(math.inf), "nan": np.float64(math.nan),
-    **{n: _real1(getattr(np, f)) for n, f in {
-        "sqrt": "sqrt", "exp": "exp", "expm1": "expm1", "log": "log", "log2": "log2", "log10": "log10",
-        "log1p": "log1p", "exp2": "exp2", "cbrt": "cbrt",
-        "sin": "sin", "cos": "cos", "tan": "tan", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
-        "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "asinh": "arcsinh", "acosh": "arccosh",
-        "atanh": "arctanh", "fabs": "fabs", "degrees": "degrees", "radians": "radians",
-        "isnan": "isnan", "isinf": "isinf", "isfinite": "isfinite"}.items()},
-    **{n: _real2(getattr(np, f)) for n, f in {
-        "atan2": "arctan2", "hypot": "hypot", "copysign": "copysign", "fmod": "fmod", "nextafter": "nextafter",
-        "remainder": "remainder"}.items()},
+    "pi": np.float64(math.pi),
+    "e": np.float64(math.e),
+    "tau": np.float64(math.tau),
+    "inf": np.float64(math.inf),
+    "nan": np.float64(math.nan),
+    **{
+        n: _real1(getattr(np, f))
+        for n, f in {
+            "sqrt": "sqrt",
+            "exp": "exp",
+            "expm1": "expm1",
+            "log": "log",
+            "log2": "log2",
+            "log10": "log10",
+            "log1p": "log1p",
+            "exp2": "exp2",
+            "cbrt": "cbrt",
+            "sin": "sin",
+            "cos": "cos",
+            "tan": "tan",
+            "asin": "arcsin",
+            "acos": "arccos",
+            "atan": "arctan",
+            "sinh": "sinh",
+            "cosh": "cosh",
+            "tanh": "tanh",
+            "asinh": "arcsinh",
+            "acosh": "arccosh",
+            "atanh": "arctanh",
+            "fabs": "fabs",
+            "degrees": "degrees",
+            "radians": "radians",
+            "isnan": "isnan",
+            "isinf": "isinf",
+            "isfinite": "isfinite",
+        }.items()
+    },
+    **{
+        n: _real2(getattr(np, f))
+        for n, f in {
+            "atan2": "arctan2",
+            "hypot": "hypot",
+            "copysign": "copysign",
+            "fmod": "fmod",
+            "nextafter": "nextafter",
+            "remainder": "remainder",
+        }.items()
+    },
     **{n: _scalar1(getattr(math, n)) for n in ("erf", "erfc", "gamma", "lgamma")},
-    "pow": _powi, "floor": _int_of(np.floor), "ceil": _int_of(np.ceil), "trunc": _int_of(np.trunc),
-    "modf": lambda x: np.modf(_float_of(x)), "frexp": _frexp,
+    "pow": _powi,
+    "floor": _int_of(np.floor),
+    "ceil": _int_of(np.ceil),
+    "trunc": _int_of(np.trunc),
+    "modf": lambda x: np.modf(_float_of(x)),
+    "frexp": _frexp,
     "ldexp": lambda x, e: np.ldexp(_float_of(x), np.asarray(e).astype(np.int32)),
 }
 
@@ -255,6 +302,7 @@ def power(x: Value, y: Value) -> Value:
 
 # Integer intrinsics. The width is that of the value: 64 bits unless it was cast; NumPy scalars carry no
 # memory of a cast after widening, so a value that fits in 32 bits is taken as 32 bits wide for clz and brev.
+
 
 def _u64(x: Value) -> Value:
     return np.asarray(x).astype(np.int64).view(np.uint64) if np.asarray(x).dtype != np.uint64 else np.asarray(x)
@@ -319,29 +367,69 @@ def fma(a: Value, b: Value, c: Value) -> Value:
 
 def _half(f: Callable) -> Callable:
     return lambda *xs: np.asarray(f(*[np.asarray(x).astype(np.float16).astype(np.float64) for x in xs])).astype(
-        np.float16)[()]
+        np.float16
+    )[()]
 
 
 FP16: dict[str, Callable] = {
-    "hadd": _half(np.add), "hsub": _half(np.subtract), "hmul": _half(np.multiply), "hdiv": _half(np.divide),
-    "hfma": _half(lambda a, b, c: a * b + c), "hneg": _half(np.negative), "habs": _half(np.abs),
-    "hsin": _half(np.sin), "hcos": _half(np.cos), "hlog": _half(np.log), "hlog2": _half(np.log2),
-    "hlog10": _half(np.log10), "hexp": _half(np.exp), "hexp2": _half(np.exp2),
-    "hexp10": _half(lambda x: 10.0**x), "hsqrt": _half(np.sqrt), "hrsqrt": _half(lambda x: 1 / np.sqrt(x)),
-    "hceil": _half(np.ceil), "hfloor": _half(np.floor), "hrcp": _half(np.reciprocal), "htrunc": _half(np.trunc),
-    "hrint": _half(np.rint), "hmax": _half(np.fmax), "hmin": _half(np.fmin), "htanh": _half(np.tanh),
-    "heq": np.equal, "hne": np.not_equal, "hge": np.greater_equal, "hgt": np.greater, "hle": np.less_equal,
+    "hadd": _half(np.add),
+    "hsub": _half(np.subtract),
+    "hmul": _half(np.multiply),
+    "hdiv": _half(np.divide),
+    "hfma": _half(lambda a, b, c: a * b + c),
+    "hneg": _half(np.negative),
+    "habs": _half(np.abs),
+    "hsin": _half(np.sin),
+    "hcos": _half(np.cos),
+    "hlog": _half(np.log),
+    "hlog2": _half(np.log2),
+    "hlog10": _half(np.log10),
+    "hexp": _half(np.exp),
+    "hexp2": _half(np.exp2),
+    "hexp10": _half(lambda x: 10.0**x),
+    "hsqrt": _half(np.sqrt),
+    "hrsqrt": _half(lambda x: 1 / np.sqrt(x)),
+    "hceil": _half(np.ceil),
+    "hfloor": _half(np.floor),
+    "hrcp": _half(np.reciprocal),
+    "htrunc": _half(np.trunc),
+    "hrint": _half(np.rint),
+    "hmax": _half(np.fmax),
+    "hmin": _half(np.fmin),
+    "htanh": _half(np.tanh),
+    "heq": np.equal,
+    "hne": np.not_equal,
+    "hge": np.greater_equal,
+    "hgt": np.greater,
+    "hle": np.less_equal,
     "hlt": np.less,
 }
 
 # Functions of libdevice that are not those of MATH under another name.
 _LIBDEVICE_SPECIAL: dict[str, Callable] = {
-    "rsqrt": lambda x: (1 / np.sqrt(x)).astype(np.asarray(x).dtype), "rcbrt": lambda x: 1 / np.cbrt(x),
-    "fma": fma, "fmax": np.fmax, "fmin": np.fmin, "max": np.maximum, "min": np.minimum, "abs": np.abs,
-    "saturate": lambda x: np.clip(x, 0, 1), "rint": np.rint, "round": lambda x: np.trunc(x + np.copysign(0.5, x)),
-    "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "exp10": lambda x: np.power(10.0, x),
-    "popc": popc, "clz": clz, "ffs": ffs, "brev": brev, "sinpi": lambda x: np.sin(np.pi * x),
-    "cospi": lambda x: np.cos(np.pi * x), "fdividef": lambda x, y: x / y, "fdim": lambda x, y: np.fmax(x - y, 0),
+    "rsqrt": lambda x: (1 / np.sqrt(x)).astype(np.asarray(x).dtype),
+    "rcbrt": lambda x: 1 / np.cbrt(x),
+    "fma": fma,
+    "fmax": np.fmax,
+    "fmin": np.fmin,
+    "max": np.maximum,
+    "min": np.minimum,
+    "abs": np.abs,
+    "saturate": lambda x: np.clip(x, 0, 1),
+    "rint": np.rint,
+    "round": lambda x: np.trunc(x + np.copysign(0.5, x)),
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "trunc": np.trunc,
+    "exp10": lambda x: np.power(10.0, x),
+    "popc": popc,
+    "clz": clz,
+    "ffs": ffs,
+    "brev": brev,
+    "sinpi": lambda x: np.sin(np.pi * x),
+    "cospi": lambda x: np.cos(np.pi * x),
+    "fdividef": lambda x, y: x / y,
+    "fdim": lambda x, y: np.fmax(x - y, 0),
     "normcdf": lambda x: 0.5 * MATH["erfc"](-x / np.sqrt(2.0)),
 }
 _LIBDEVICE_SPECIAL["rsqrt"] = lambda x: np.asarray(1 / np.sqrt(_float_of(x))).astype(_float_of(x).dtype)[()]
@@ -359,24 +447,138 @@ def libdevice(name: str) -> Callable:
         if callable(f):
             if not single:
                 return f
-            return lambda *xs, f=f: np.asarray(
-                f(*[np.asarray(x).astype(np.float32)[()] for x in xs])).astype(np.float32)[()]
+            return lambda *xs, f=f: np.asarray(f(*[np.asarray(x).astype(np.float32)[()] for x in xs])).astype(
+                np.float32
+            )[()]
     raise CompileError(f"libdevice.{name} is not known to the simulator; use the math module where it has the function")
 
 
 NUMPY_CASTS = {
-    n: Cast(getattr(np, n)) for n in (
-        "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
-        "bool_", "complex64", "complex128", "intp", "uintp", "intc", "uintc", "double", "single", "half")
+    n: Cast(getattr(np, n))
+    for n in (
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+        "bool_",
+        "complex64",
+        "complex128",
+        "intp",
+        "uintp",
+        "intc",
+        "uintc",
+        "double",
+        "single",
+        "half",
+    )
 }
 _NUMPY_PASS = frozenset(
-    "pi e inf nan newaxis add subtract multiply divide true_divide floor_divide remainder mod power negative "
-    "abs absolute fabs sign sqrt square cbrt reciprocal exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos "
-    "arctan arctan2 sinh cosh tanh arcsinh arccosh arctanh hypot deg2rad rad2deg degrees radians maximum minimum "
-    "fmax fmin fmod floor ceil trunc rint isnan isinf isfinite signbit copysign nextafter ldexp logical_and "
-    "logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_xor invert left_shift right_shift equal "
-    "not_equal less less_equal greater greater_equal real imag conj conjugate angle spacing logaddexp logaddexp2 "
-    "gcd lcm heaviside float_power positive divmod where clip dtype".split()
+    [
+        "pi",
+        "e",
+        "inf",
+        "nan",
+        "newaxis",
+        "add",
+        "subtract",
+        "multiply",
+        "divide",
+        "true_divide",
+        "floor_divide",
+        "remainder",
+        "mod",
+        "power",
+        "negative",
+        "abs",
+        "absolute",
+        "fabs",
+        "sign",
+        "sqrt",
+        "square",
+        "cbrt",
+        "reciprocal",
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+        "sin",
+        "cos",
+        "tan",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "arctan2",
+        "sinh",
+        "cosh",
+        "tanh",
+        "arcsinh",
+        "arccosh",
+        "arctanh",
+        "hypot",
+        "deg2rad",
+        "rad2deg",
+        "degrees",
+        "radians",
+        "maximum",
+        "minimum",
+        "fmax",
+        "fmin",
+        "fmod",
+        "floor",
+        "ceil",
+        "trunc",
+        "rint",
+        "isnan",
+        "isinf",
+        "isfinite",
+        "signbit",
+        "copysign",
+        "nextafter",
+        "ldexp",
+        "logical_and",
+        "logical_or",
+        "logical_not",
+        "logical_xor",
+        "bitwise_and",
+        "bitwise_or",
+        "bitwise_xor",
+        "invert",
+        "left_shift",
+        "right_shift",
+        "equal",
+        "not_equal",
+        "less",
+        "less_equal",
+        "greater",
+        "greater_equal",
+        "real",
+        "imag",
+        "conj",
+        "conjugate",
+        "angle",
+        "spacing",
+        "logaddexp",
+        "logaddexp2",
+        "gcd",
+        "lcm",
+        "heaviside",
+        "float_power",
+        "positive",
+        "divmod",
+        "where",
+        "clip",
+        "dtype",
+    ]
 )
 
 
@@ -392,4 +594,5 @@ def numpy_name(name: str) -> Any:
         return typed(getattr(np, name))
     raise CompileError(
         f"np.{name} is not available in a kernel: a thread works on single elements. Write the loop out, "
-        "or make the array on the host (or with cuda.shared.array / cuda.local.array)")
+        "or make the array on the host (or with cuda.shared.array / cuda.local.array)"
+    )

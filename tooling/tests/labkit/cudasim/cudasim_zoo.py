@@ -1,7 +1,10 @@
 """A zoo of kernels: buggy ones, whose wrong lines carry `# BUG`, and correct ones.
 
-Each entry: (kernel, grid, block, arguments, what is reported, dynamic shared bytes). `What` is an error class, or "race".
+Each entry: (kernel, grid, block, arguments, what is reported, dynamic shared bytes).
+What is reported is an error class, or "race".
 """
+
+# ruff: noqa: C416, SIM105 (the bugs are on purpose)
 
 from __future__ import annotations
 
@@ -9,10 +12,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import float32, int32
-
 from labkit import cudasim
 from labkit.cudasim import BarrierError, CompileError, DeadlockError, LaunchError, OutOfBoundsError
+from numba import float32, int32
 
 cuda = cudasim.enable()
 
@@ -39,15 +41,18 @@ def buggy(grid: Any, block: Any, *args: Any, what: Any, shared: int = 0) -> Any:
         k = cuda.jit(fn)
         BUGGY[fn.__name__] = (k, grid, block, args, what, shared)
         return k
+
     return add
 
 
 def correct(grid: Any, block: Any, *args: Any, expect: Any, shared: int = 0) -> Any:
     """`expect(*arguments before the launch)` gives what the last array argument must hold afterwards."""
+
     def add(fn: Any) -> Any:
         k = cuda.jit(fn)
         CORRECT[fn.__name__] = (k, grid, block, args, expect, shared)
         return k
+
     return add
 
 
@@ -472,8 +477,14 @@ def transpose_tile(a, t):
     t[cuda.blockIdx.x * TILE + ty, cuda.blockIdx.y * TILE + tx] = s[tx, ty]
 
 
-@correct((2, 2), (TILE, TILE), f32(256).reshape(16, 16), f32(256, 1).reshape(16, 16), zeros(16, 16),
-         expect=lambda a, b, c: a @ b)
+@correct(
+    (2, 2),
+    (TILE, TILE),
+    f32(256).reshape(16, 16),
+    f32(256, 1).reshape(16, 16),
+    zeros(16, 16),
+    expect=lambda a, b, c: a @ b,
+)
 def matmul_tiled(a, b, c):
     sa = cuda.shared.array((TILE, TILE), float32)
     sb = cuda.shared.array((TILE, TILE), float32)
@@ -509,14 +520,24 @@ def prefix_sum_double_buffer(x, y):
     y[t] = s[src, t]
 
 
-@correct(2, 32, i32(*[i * i % 7 for i in range(64)]), zeros(7, dtype=np.int32),
-         expect=lambda x, b: np.bincount(x, minlength=7))
+@correct(
+    2,
+    32,
+    i32(*[i * i % 7 for i in range(64)]),
+    zeros(7, dtype=np.int32),
+    expect=lambda x, b: np.bincount(x, minlength=7),
+)
 def histogram_atomic(x, bins):
     cuda.atomic.add(bins, x[cuda.grid(1)], 1)
 
 
-@correct(2, 32, i32(*[i * 5 % 7 for i in range(64)]), zeros(7, dtype=np.int32),
-         expect=lambda x, b: np.bincount(x, minlength=7))
+@correct(
+    2,
+    32,
+    i32(*[i * 5 % 7 for i in range(64)]),
+    zeros(7, dtype=np.int32),
+    expect=lambda x, b: np.bincount(x, minlength=7),
+)
 def histogram_privatised(x, bins):
     s = cuda.shared.array(7, int32)
     t = cuda.threadIdx.x
@@ -529,8 +550,7 @@ def histogram_privatised(x, bins):
         cuda.atomic.add(bins, t, s[t])
 
 
-@correct(3, 32, f32(90), zeros(90),
-         expect=lambda x, y: np.convolve(np.pad(x, 1), np.ones(3, np.float32), "valid") / 3)
+@correct(3, 32, f32(90), zeros(90), expect=lambda x, y: np.convolve(np.pad(x, 1), np.ones(3, np.float32), "valid") / 3)
 def stencil_halo(x, y):
     s = cuda.shared.array(34, float32)
     i, t = cuda.grid(1), cuda.threadIdx.x
@@ -555,8 +575,13 @@ def ballot_even(out):
     out[t] = cuda.ballot_sync(0xFFFFFFFF, t % 2 == 0)
 
 
-@correct(1, 32, i32(*[i // 8 for i in range(32)]), zeros(32, dtype=np.int64),
-         expect=lambda x, o: np.array([0xFF << 8 * (i // 8) for i in range(32)]))
+@correct(
+    1,
+    32,
+    i32(*[i // 8 for i in range(32)]),
+    zeros(32, dtype=np.int64),
+    expect=lambda x, o: np.array([0xFF << 8 * (i // 8) for i in range(32)]),
+)
 def match_any(x, out):
     t = cuda.threadIdx.x
     out[t] = cuda.match_any_sync(0xFFFFFFFF, x[t])
@@ -672,8 +697,13 @@ def constant_memory(x, y):
     y[i] = acc
 
 
-@correct(2, 32, np.arange(64, dtype=np.float64), zeros(64, dtype=np.float64),
-         expect=lambda x, y: np.array([math.erf(v) + math.floor(v / 3) + min(v, 9.0) + abs(-v) for v in x]))
+@correct(
+    2,
+    32,
+    np.arange(64, dtype=np.float64),
+    zeros(64, dtype=np.float64),
+    expect=lambda x, y: np.array([math.erf(v) + math.floor(v / 3) + min(v, 9.0) + abs(-v) for v in x]),
+)
 def functions_of_math(x, y):
     i = cuda.grid(1)
     y[i] = math.erf(x[i]) + math.floor(x[i] / 3) + min(x[i], 9.0) + abs(-x[i])
@@ -690,8 +720,13 @@ def nested_branches(x, y):
         y[i] = 3
 
 
-@correct(1, 64, i32(*range(64)), zeros(64, dtype=np.int32),
-         expect=lambda x, y: np.array([next(k for k in range(100) if k * k >= v) for v in x]))
+@correct(
+    1,
+    64,
+    i32(*range(64)),
+    zeros(64, dtype=np.int32),
+    expect=lambda x, y: np.array([next(k for k in range(100) if k * k >= v) for v in x]),
+)
 def break_and_continue(x, y):
     t = cuda.threadIdx.x
     found = -1
@@ -703,15 +738,27 @@ def break_and_continue(x, y):
     y[t] = found
 
 
-@correct(1, 64, i32(*[i % 3 for i in range(64)]), zeros(1, dtype=np.int32), zeros(64, dtype=np.int32),
-         expect=lambda x, n, out: np.full(64, 21))
+@correct(
+    1,
+    64,
+    i32(*[i % 3 for i in range(64)]),
+    zeros(1, dtype=np.int32),
+    zeros(64, dtype=np.int32),
+    expect=lambda x, n, out: np.full(64, 21),
+)
 def syncthreads_counts(x, n, out):
     t = cuda.threadIdx.x
     out[t] = cuda.syncthreads_count(x[t] == 2)
 
 
-@correct(8, 32, zeros(8, dtype=np.int32), zeros(1, dtype=np.int32), zeros(1, dtype=np.int32),
-         expect=lambda part, ticket, total: np.array([8 * 32]))
+@correct(
+    8,
+    32,
+    zeros(8, dtype=np.int32),
+    zeros(1, dtype=np.int32),
+    zeros(1, dtype=np.int32),
+    expect=lambda part, ticket, total: np.array([8 * 32]),
+)
 def last_block_by_ticket(part, ticket, total):
     cuda.atomic.add(part, cuda.blockIdx.x, 1)
     cuda.threadfence()

@@ -1,6 +1,6 @@
 """Run numba-cuda's own tests, those that its simulator can run, through this engine; print what does not pass.
 
-    python numba_cuda_suite.py            one line for each test that failed, then the counts
+python numba_cuda_suite.py            one line for each test that failed, then the counts
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ from pathlib import Path
 
 def main() -> None:
     # Only the tests of generated machine code use filecheck; the simulator skips them.
-    for name, attrs in {"filecheck": (), "filecheck.matcher": ("Matcher",), "filecheck.options": ("Options",),
-                        "filecheck.parser": ("Parser", "pattern_for_opts"), "filecheck.finput": ("FInput",)}.items():
+    for name, attrs in {
+        "filecheck": (),
+        "filecheck.matcher": ("Matcher",),
+        "filecheck.options": ("Options",),
+        "filecheck.parser": ("Parser", "pattern_for_opts"),
+        "filecheck.finput": ("FInput",),
+    }.items():
         module = types.ModuleType(name)
         for a in attrs:
             setattr(module, a, None)

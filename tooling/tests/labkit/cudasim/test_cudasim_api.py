@@ -9,9 +9,8 @@ import warnings
 
 import numpy as np
 import pytest
-from numba import float32, float64
-
 from labkit import cudasim
+from numba import float32, float64
 
 cuda = cudasim.enable()
 
@@ -40,7 +39,9 @@ DOUBLE = """
 
 @pytest.mark.parametrize("before", ["", "import numba", "from numba import cuda as early", "import numba.cuda, torch"])
 def test_enable_works_before_and_after_numba(before):
-    python(DOUBLE + f"""
+    python(
+        DOUBLE
+        + f"""
     {before}
     from labkit import cudasim
     cudasim.enable()
@@ -50,11 +51,14 @@ def test_enable_works_before_and_after_numba(before):
     if "early" in globals():
         assert early is cuda
         use(early)
-    """)
+    """
+    )
 
 
 def test_enable_works_after_a_fork_of_a_process_that_has_numba():
-    python(DOUBLE + """
+    python(
+        DOUBLE
+        + """
     import os, numba
     pid = os.fork()
     if pid == 0:
@@ -64,18 +68,23 @@ def test_enable_works_after_a_fork_of_a_process_that_has_numba():
         use(cuda)
         os._exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-    """)
+    """
+    )
 
 
 def test_import_adds_little_to_numba():
     times = []
     for _ in range(3):
-        times.append(float(python("""
+        times.append(
+            float(
+                python("""
             import numba, time
             t = time.process_time()
             from labkit import cudasim
             print(time.process_time() - t)
-        """)))
+        """)
+            )
+        )
     assert min(times) < 0.3
 
 
@@ -241,7 +250,11 @@ def test_device_arrays_streams_events_forall_and_reduce():
     strided.forall(100)
     strided[4, 25, cuda.stream()](x, y, 1)
     end.record()
-    assert cuda.event_elapsed_time(start, end) >= 0 if hasattr(cuda, "event_elapsed_time") else start.elapsed_time(end) >= 0
+    assert (
+        cuda.event_elapsed_time(start, end) >= 0
+        if hasattr(cuda, "event_elapsed_time")
+        else start.elapsed_time(end) >= 0
+    )
     assert start.simulated
     np.testing.assert_array_equal(y.copy_to_host(), np.arange(100))
     assert cuda.reduce(lambda a, b: a + b)(np.arange(10)) == 45
@@ -254,13 +267,16 @@ def test_a_cell_is_named_as_a_cell():
     assert where("/home/someone/kernels.py", 3) == "kernels.py line 3"
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: strided[1, 32](np.zeros(32)), "takes 3 arguments"),
-    (lambda: strided[1, 32]([1, 2], np.zeros(2), 1), "is a list"),
-    (lambda: strided[0, 32](np.zeros(32), np.zeros(32), 1), "at least 1"),
-    (lambda: strided[1, 32, 0, 300000](np.zeros(32), np.zeros(32), 1), "dynamic shared memory"),
-    (lambda: strided[1, (1, 1, 65)](np.zeros(65), np.zeros(65), 1), "at most 64"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: strided[1, 32](np.zeros(32)), "takes 3 arguments"),
+        (lambda: strided[1, 32]([1, 2], np.zeros(2), 1), "is a list"),
+        (lambda: strided[0, 32](np.zeros(32), np.zeros(32), 1), "at least 1"),
+        (lambda: strided[1, 32, 0, 300000](np.zeros(32), np.zeros(32), 1), "dynamic shared memory"),
+        (lambda: strided[1, (1, 1, 65)](np.zeros(65), np.zeros(65), 1), "at most 64"),
+    ],
+)
 def test_a_wrong_launch_is_refused_in_words(call, message):
     with pytest.raises(cudasim.LaunchError, match=message):
         call()

@@ -8,7 +8,6 @@ from itertools import count
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from labkit import cudasim
 from labkit.cudasim.lockstep import Unsupported
 
@@ -30,7 +29,9 @@ atoms = st.sampled_from([*NAMES, "t", "i", "x[i]", "cuda.blockIdx.x", "1", "2", 
 exprs = st.recursive(
     atoms,
     lambda e: st.one_of(
-        st.tuples(e, st.sampled_from(["+", "-", "*", "&", "|", "^", "//", "%"]), e).map(lambda p: f"({p[0]} {p[1]} {p[2]})"),
+        st.tuples(e, st.sampled_from(["+", "-", "*", "&", "|", "^", "//", "%"]), e).map(
+            lambda p: f"({p[0]} {p[1]} {p[2]})"
+        ),
         st.tuples(e, e, e).map(lambda p: f"({p[0]} if {p[1]} > {p[2]} else {p[0]} + 1)"),
         st.tuples(e, e).map(lambda p: f"min({p[0]}, {p[1]})"),
         st.tuples(e, e).map(lambda p: f"max({p[0]}, {p[1]})"),
@@ -82,11 +83,22 @@ def blocks(draw, depth: int, loop: bool) -> list[str]:
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(body=blocks(2, False), seed=st.integers(0, 99))
 def test_generated_programs_give_the_same_in_both_engines(body, seed):
-    text = "\n".join([
-        "def kernel(x, out):", "    i = cuda.grid(1)", "    t = cuda.threadIdx.x", "    a = 0", "    b = 1", "    c = t",
-        "    m = cuda.local.array(3, np.int64)", "    for j in range(3):", "        m[j] = j",
-        *["    " + s for s in body],
-        "    out[i] += a * 3 + b * 5 + c * 7 + m[0] + m[1] * 2 + m[2] * 3", ""])
+    text = "\n".join(
+        [
+            "def kernel(x, out):",
+            "    i = cuda.grid(1)",
+            "    t = cuda.threadIdx.x",
+            "    a = 0",
+            "    b = 1",
+            "    c = t",
+            "    m = cuda.local.array(3, np.int64)",
+            "    for j in range(3):",
+            "        m[j] = j",
+            *["    " + s for s in body],
+            "    out[i] += a * 3 + b * 5 + c * 7 + m[0] + m[1] * 2 + m[2] * 3",
+            "",
+        ]
+    )
     kernel = kernel_from(text)
     x = np.random.default_rng(seed).integers(-9, 10, 2 * 37)
     results = []
@@ -105,17 +117,43 @@ def sharing(draw) -> list[str]:
     lines = []
     for _ in range(draw(st.integers(2, 6))):
         at = draw(st.sampled_from(["t", "(t + 1) % 40", "39 - t", "t // 2", "0", "t % 32"]))
-        lines.append(draw(st.sampled_from([
-            f"s[{at}] = t", f"v += s[{at}]", f"s[{at}] += 1", f"cuda.atomic.add(s, {at}, 1)", "cuda.syncthreads()", "cuda.syncwarp()",
-            f"if t < 20:\n        v += s[{at}]", f"if t == 3:\n        s[{at}] = 1", f"g[{at}] = v", f"v += g[{at}]"])))
+        lines.append(
+            draw(
+                st.sampled_from(
+                    [
+                        f"s[{at}] = t",
+                        f"v += s[{at}]",
+                        f"s[{at}] += 1",
+                        f"cuda.atomic.add(s, {at}, 1)",
+                        "cuda.syncthreads()",
+                        "cuda.syncwarp()",
+                        f"if t < 20:\n        v += s[{at}]",
+                        f"if t == 3:\n        s[{at}] = 1",
+                        f"g[{at}] = v",
+                        f"v += g[{at}]",
+                    ]
+                )
+            )
+        )
     return lines
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(body=sharing())
 def test_both_engines_report_the_same_races(body):
-    text = "\n".join(["def kernel(g, out):", "    s = cuda.shared.array(40, np.int64)", "    t = cuda.threadIdx.x", "    v = 0",
-                      "    s[t] = 0", "    cuda.syncthreads()", *["    " + s for s in body], "    out[cuda.grid(1)] = v", ""])
+    text = "\n".join(
+        [
+            "def kernel(g, out):",
+            "    s = cuda.shared.array(40, np.int64)",
+            "    t = cuda.threadIdx.x",
+            "    v = 0",
+            "    s[t] = 0",
+            "    cuda.syncthreads()",
+            *["    " + s for s in body],
+            "    out[cuda.grid(1)] = v",
+            "",
+        ]
+    )
     kernel = kernel_from(text)
     reports = []
     for engine, order in (("lockstep", None), ("threads", None), ("lockstep", 1), ("threads", 2)):
@@ -133,18 +171,42 @@ def brute_force_races(body: list[str]) -> bool:
         if line == "cuda.syncthreads()":
             interval += 1
             continue
-        cell = line[line.index("[") + 1:line.index("]")]
+        cell = line[line.index("[") + 1 : line.index("]")]
         for t in range(40):
             accesses.append((eval(cell, {"t": t}), t, interval, line.startswith("s[")))
     return any(p[0] == q[0] and p[2] == q[2] and p[1] < q[1] and (p[3] or q[3]) for p in accesses for q in accesses)
 
 
 @settings(max_examples=40, deadline=None)
-@given(body=st.lists(st.sampled_from(["s[t] = t", "v += s[(t + 1) % 40]", "v += s[39 - t]", "s[t // 2] = 1", "v += s[t]",
-                                      "cuda.syncthreads()", "cuda.syncthreads()"]), min_size=1, max_size=5))
+@given(
+    body=st.lists(
+        st.sampled_from(
+            [
+                "s[t] = t",
+                "v += s[(t + 1) % 40]",
+                "v += s[39 - t]",
+                "s[t // 2] = 1",
+                "v += s[t]",
+                "cuda.syncthreads()",
+                "cuda.syncthreads()",
+            ]
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
 def test_races_are_those_of_the_definition(body):
-    text = "\n".join(["def kernel(out):", "    s = cuda.shared.array(40, np.int64)", "    t = cuda.threadIdx.x", "    v = 0",
-                      *["    " + s for s in body], "    out[t] = v", ""])
+    text = "\n".join(
+        [
+            "def kernel(out):",
+            "    s = cuda.shared.array(40, np.int64)",
+            "    t = cuda.threadIdx.x",
+            "    v = 0",
+            *["    " + s for s in body],
+            "    out[t] = v",
+            "",
+        ]
+    )
     found = cudasim.run(kernel_from(text), 1, 40, np.zeros(40, np.int64)).races
     assert bool(found) == brute_force_races(body), text
 
@@ -178,13 +240,16 @@ def kernel(x, total, running):
         out = cudasim.run(kernel_from(text), grid, threads, x, total, running, engine=engine, seed=seed)
         assert out.races == ()
         assert total[0] == x.sum()
-        want = np.concatenate([np.cumsum(x[k:k + threads]) for k in range(0, n, threads)])
+        want = np.concatenate([np.cumsum(x[k : k + threads]) for k in range(0, n, threads)])
         np.testing.assert_array_equal(running, want)
 
 
 @settings(max_examples=25, deadline=None)
-@given(values=st.lists(st.integers(-1000, 1000), min_size=64, max_size=64), mask=st.sampled_from([0xFFFFFFFF, 0x0000FFFF]),
-       lane=st.integers(0, 40))
+@given(
+    values=st.lists(st.integers(-1000, 1000), min_size=64, max_size=64),
+    mask=st.sampled_from([0xFFFFFFFF, 0x0000FFFF]),
+    lane=st.integers(0, 40),
+)
 def test_warp_primitives_give_the_same_in_both_engines(values, mask, lane):
     text = f"""
 def kernel(x, out):
@@ -213,8 +278,11 @@ def kernel(x, out):
 
 
 @settings(max_examples=25, deadline=None)
-@given(op=st.sampled_from(["add", "sub", "max", "min", "and_", "or_", "xor", "exch", "inc", "dec"]), used=st.booleans(),
-       seed=st.integers(0, 99))
+@given(
+    op=st.sampled_from(["add", "sub", "max", "min", "and_", "or_", "xor", "exch", "inc", "dec"]),
+    used=st.booleans(),
+    seed=st.integers(0, 99),
+)
 def test_atomics_give_the_same_in_both_engines(op, used, seed):
     call = f"cuda.atomic.{op}(a, x[i] % 5, x[i])"
     text = f"def kernel(x, a, old):\n    i = cuda.grid(1)\n    {'old[i] = ' if used else ''}{call}\n"

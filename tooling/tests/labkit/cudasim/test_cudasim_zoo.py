@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from labkit import cudasim
 from labkit.cudasim.lockstep import Unsupported
 
 sys.path.insert(0, str(Path(__file__).parent))
-import cudasim_zoo as zoo  # noqa: E402
+import cudasim_zoo as zoo
 
 
 def marked(kernel) -> list[int]:
@@ -58,8 +57,12 @@ def test_buggy_kernel_is_reported_at_its_line(name):
 def test_races_are_the_same_in_both_engines_and_every_schedule(name):
     kernel, grid, block, args, _, shared = zoo.BUGGY[name]
     reports = {
-        tuple(str(r) for r in cudasim.run(kernel, grid, block, *copies(args), shared=shared, engine=engine, seed=seed).races)
-        for engine in ("auto", "threads") for seed in (None, 1, 2)
+        tuple(
+            str(r)
+            for r in cudasim.run(kernel, grid, block, *copies(args), shared=shared, engine=engine, seed=seed).races
+        )
+        for engine in ("auto", "threads")
+        for seed in (None, 1, 2)
     }
     assert len(reports) == 1
 
@@ -79,12 +82,12 @@ def test_correct_kernel_is_right_and_clean(name, engine, seed):
 
 @pytest.mark.parametrize("name", [n for n in zoo.CORRECT if n != "lock_held_across_statements"])
 def test_correct_kernel_runs_in_lock_step(name):
-    """The fast engine knows all of these; only a lock whose holder waits for the losers of its own warp needs threads."""
+    """The fast engine knows all of these; only a lock that lanes of one warp fight for needs threads."""
     kernel, grid, block, args, _, shared = zoo.CORRECT[name]
     assert cudasim.run(kernel, grid, block, *copies(args), shared=shared, engine="lockstep").engine == "lockstep"
 
 
 def test_a_lock_between_lanes_needs_the_thread_engine():
-    kernel, grid, block, args, _, shared = zoo.CORRECT["lock_held_across_statements"]
+    kernel, grid, block, args, *_ = zoo.CORRECT["lock_held_across_statements"]
     with pytest.raises(Unsupported):
         cudasim.run(kernel, grid, block, *copies(args), engine="lockstep")
