@@ -8,6 +8,7 @@ from typing import Any
 
 from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, CellExecutionError, DeadKernelError
+from nbclient.util import run_sync
 from nbformat import NotebookNode
 
 from gradekit.kernels.limits import Death
@@ -69,6 +70,8 @@ class SandboxedNotebookClient(NotebookClient):
                 self._killer.cancel()
                 self._killer = None
             self.seconds[cell_index] = time.monotonic() - started
+
+    execute_cell = run_sync(async_execute_cell)
 
     async def async_wait_for_reply(self, msg_id: str, cell: NotebookNode | None = None) -> dict[str, Any] | None:
         process = self._manager.process

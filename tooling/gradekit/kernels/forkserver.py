@@ -349,7 +349,8 @@ class KernelProcess:
             callbacks, self._callbacks = self._callbacks, []
         self._forget(self)
         for function in callbacks:
-            function()
+            with contextlib.suppress(RuntimeError):  # its event loop was closed: nobody waits any more
+                function()
 
 
 def _death(end: dict[str, Any], verdict: tuple[str | None, str] | None, request: KernelRequest) -> Death:

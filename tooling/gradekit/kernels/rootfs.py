@@ -7,6 +7,7 @@ the machine. Each job then gets its own work folder, /tmp, /dev/shm, /dev/pts an
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Iterable
@@ -29,9 +30,9 @@ _LOCKED = linux.MS_NOSUID | linux.MS_NODEV
 def python_directories() -> list[str]:
     """Where this interpreter, its environment and labkit live."""
     found = [sys.prefix, sys.base_prefix, os.path.dirname(os.path.dirname(os.path.realpath(sys.executable)))]
-    for path in sys.path:  # a package installed for development lies outside: labkit only, its neighbours stay hidden
-        if os.path.isdir(os.path.join(path, "labkit")):
-            found.append(os.path.join(path, "labkit"))
+    labkit = importlib.util.find_spec("labkit")
+    if labkit and labkit.origin:  # installed for development it lies in a checkout, whose other folders stay hidden
+        found.append(os.path.dirname(labkit.origin))
     return found
 
 

@@ -275,6 +275,7 @@ def temporary_directory(inside: Confinement, leaf: str) -> str:
 def seal(inside: Confinement, job: JobPlan) -> None:
     """The second half, after the files are in place: limits, descriptors, rights, Landlock, seccomp. No way back."""
     if inside.level == "none":
+        linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
         return
     without = inside.plan.without
     if "rlimits" not in without:
@@ -347,5 +348,3 @@ def _write(path: str, text: str) -> None:
         os.write(descriptor, text.encode())
     finally:
         os.close(descriptor)
-
-

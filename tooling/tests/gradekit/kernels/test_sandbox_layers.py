@@ -310,3 +310,18 @@ def test_only_harmless_devices_and_no_gpu(full: ForkServer) -> None:
 def test_environment_is_an_allow_list(full: ForkServer) -> None:
     seen = run_cells(full, "import os; print(sorted(os.environ))").texts[0]
     assert "'HOME'" in seen and "'OMP_NUM_THREADS'" in seen and "SECRET_TOKEN" not in seen
+
+
+def test_neither_tests_nor_answers_of_the_course_are_in_sight(full: ForkServer) -> None:
+    """labkit may lie in a checkout beside them: it alone is shown."""
+    tooling = Path(__file__).parents[3]
+    assert (tooling / "tests").is_dir() and (tooling / "answers").is_dir()
+    source = f"""
+        import os
+        from pathlib import Path
+        import labkit
+        tooling = Path({str(tooling)!r})
+        hidden = [tooling / n for n in ("tests", "answers", "gradekit")] + [tooling.parent / "source"]
+        print([p.name for p in hidden if p.exists()])
+    """
+    assert run_cells(full, textwrap.dedent(source)).texts == ["[]\n"]
