@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import AbstractContextManager
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Annotated
 
@@ -215,28 +217,40 @@ def doctor(json: Json = False, course_dir: CourseDir = Path(".")) -> None:
 def grade(
     assignments: Annotated[list[str] | None, typer.Argument(help="Assignments; all when none is given.")] = None,
     student: Annotated[str, typer.Option(help="Only students whose id matches this glob.")] = "*",
-    jobs: Annotated[int, typer.Option(help="Kernels at a time; 0 is one for each core.")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Kernels at a time; 0 is one for each core.")] = 0,
+    cluster: Annotated[str | None, typer.Option(help="Grade on this Dask cluster, such as tcp://host:8786.")] = None,
+    gpus: Annotated[str, typer.Option(help="Devices, one job at a time on each: all, none, or a list as 0,1.")] = "all",
     force: Annotated[bool, typer.Option("--force", help="Grade again what is graded and unchanged.")] = False,
     json: Json = False,
     course_dir: CourseDir = Path("."),
 ) -> None:
     """Grade what has been collected and has no current marks; exit 1 when a submission could not be graded."""
-    from gradekit.grading.local import LocalGrader
-    from gradekit.grading.run import Graded
+    from gradekit.grading.local import LocalGrader, visible_gpus
+    from gradekit.grading.run import Graded, Workers
+    from gradekit.grading.run import grade as grade_assignment
 
     course = Course.open(course_dir)
     names = [course.require(name) for name in assignments or course.assignments]
-    _log_to(errors)
+    _log_to(errors, file=course.root / ".gradekit.log")
     results: list[Graded] = []
-    width = jobs or os.cpu_count() or 1
-    with LocalGrader(width) as grader, _progress(quiet=json) as progress:
+    workers: AbstractContextManager[Workers]
+    if cluster:
+        if jobs or gpus != "all":
+            raise CourseError("--jobs and --gpus are for this machine; a cluster's workers say what they have.")
+        from gradekit.grading.cluster import ClusterGrader
+
+        workers = ClusterGrader(cluster)
+    else:
+        named = {"all": visible_gpus(), "none": ()}.get(gpus, tuple(name.strip() for name in gpus.split(",")))
+        workers = LocalGrader(jobs or os.cpu_count() or 1, named)
+    with workers as grader, _progress(quiet=json) as progress:
         for name in names:
             task = progress.add_task(name, total=len(course.submissions(name, student)))
 
             def advance(submission: Submission, state: str, task: int = task) -> None:
                 progress.advance(task)  # type: ignore[arg-type]
 
-            results.append(grader.grade(course, name, students=student, force=force, progress=advance))
+            results.append(grade_assignment(course, name, grader, students=student, force=force, progress=advance))
     if json:
         print(dump_json([result.to_json() for result in results]))
     else:
@@ -299,13 +313,19 @@ def _progress(quiet: bool = False) -> Progress:
     return Progress(*columns, TimeRemainingColumn(), console=errors, disable=quiet)
 
 
-def _log_to(console: Console, level: int = logging.WARNING) -> None:
-    """Show gradekit's log on the console; nbgrader's own loggers stay as they are."""
+def _log_to(console: Console, level: int = logging.WARNING, file: Path | None = None) -> None:
+    """Show gradekit's log on the console, and keep all of it in a file; nbgrader's own loggers stay as they are."""
     handler = RichHandler(console=console, show_path=False, show_time=False, markup=False, rich_tracebacks=False)
     handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setLevel(level)
     log = logging.getLogger("gradekit")
     log.handlers, log.propagate = [handler], False
     log.setLevel(level)
+    if file is not None:
+        kept = RotatingFileHandler(file, maxBytes=10_000_000, backupCount=1, encoding="utf-8", errors="replace")
+        kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(kept)
+        log.setLevel(logging.INFO)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -17,15 +18,21 @@ from typing import Any
 import nbformat
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
+from nbgrader.preprocessors import LimitOutput
 
 from gradekit.course import Role, role_of
 from gradekit.grading.job import Job, Outcome
 from gradekit.grading.judge import Status, Verdict, judge
-from gradekit.kernels import ForkServer, KernelRequest, SandboxedNotebookClient
+from gradekit.kernels import Death, ForkServer, KernelRequest, SandboxedNotebookClient
 from gradekit.kernels.manager import SandboxedKernelManager
 
 #: Fresh kernels that one notebook may ask for: an honest one asks for none.
 MAX_RESTARTS = 3
+
+
+class KernelLost(RuntimeError):
+    """A kernel ended for no reason of its own: its server, or somebody outside the sandbox, took it away."""
+
 
 #: nbgrader's own, for tests that ask whether they are being graded.
 ENVIRONMENT = {"NBGRADER_EXECUTION": "autograde"}
@@ -42,23 +49,27 @@ class _Run:
     sandbox: str = ""
 
 
-def execute(job: Job, server: ForkServer) -> Outcome:
+def execute(job: Job, server: ForkServer, gpu: str | None = None) -> Outcome:
     """Run a job on a fork server and judge every graded cell.
+
+    Args:
+        gpu: the value of CUDA_VISIBLE_DEVICES for the job; None lets no GPU in.
 
     Raises:
         SandboxError: no sandboxed kernel could be had; no student code was run.
+        KernelLost: its kernels were taken away twice.
     """
     start = time.monotonic()
-    run = _Run(nbformat.reads(job.notebook, as_version=4))
     findings = list(job.findings)
     if job.unreadable:
+        run = _Run(_notebook(job))
         verdicts = tuple(
             Verdict(cell.grade_id, Status.UNREADABLE, 0.0, cell.points, job.unreadable) for cell in job.target.graded
         )
     else:
         with tempfile.TemporaryDirectory(prefix="gradekit-job-") as folder:
             _unpack(job.files, Path(folder))
-            asyncio.run(_run(run, job, server, Path(folder)))
+            run = _run_twice(job, server, KernelRequest(Path(folder), job.limits, ENVIRONMENT, gpu, server.cores))
         verdicts = tuple(_verdicts(run, job))
         findings += [f"cell {_name(run.notebook.cells[i], i)}: {why}" for i, why in sorted(run.died.items())]
         if run.ended:
@@ -68,14 +79,19 @@ def execute(job: Job, server: ForkServer) -> Outcome:
         student=job.student,
         assignment=job.target.assignment,
         name=job.target.notebook,
-        notebook=nbformat.writes(run.notebook),
+        notebook=_written(run.notebook, job, findings),
         verdicts=verdicts,
         seconds={_name(run.notebook.cells[i], i): round(s, 4) for i, s in sorted(run.seconds.items())},
         comments=_comments(job),
         findings=tuple(findings),
         sandbox=run.sandbox,
+        gpu=gpu or "",
         wall_s=time.monotonic() - start,
     )
+
+
+def _notebook(job: Job) -> NotebookNode:
+    return nbformat.from_dict(json.loads(job.notebook))
 
 
 def _unpack(files: dict[str, bytes], folder: Path) -> None:
@@ -85,21 +101,47 @@ def _unpack(files: dict[str, bytes], folder: Path) -> None:
         path.write_bytes(content)
 
 
-async def _run(run: _Run, job: Job, server: ForkServer, folder: Path) -> None:
+def _run_twice(job: Job, server: ForkServer, request: KernelRequest) -> _Run:
+    """Run a notebook, and once more if a kernel was taken from it: no student pays for what the machine did.
+
+    A kernel that is killed for no limit that is ours could also have killed itself, so the second time counts.
+    """
+    for last in (False, True):
+        run = _Run(_notebook(job))
+        try:
+            asyncio.run(_run(run, job, server, request, taken_counts=last))
+        except KernelLost:
+            if last:
+                raise
+        else:
+            return run
+    raise AssertionError("unreachable")
+
+
+async def _run(run: _Run, job: Job, server: ForkServer, request: KernelRequest, *, taken_counts: bool) -> None:
     """Run all code cells, in as many kernels as it takes."""
     first = 0
     for _ in range(1 + MAX_RESTARTS):
-        request = KernelRequest(
-            files=folder, limits=job.limits, env=ENVIRONMENT, gpu="0" if job.gpu else None, cores=server.cores
-        )
         with server.kernel(request) as manager:
             fatal = await _run_from(run, job, manager, first)
+            death = manager.death
         if fatal is None:
             return
+        if death is None or _server_died(death) or (_taken(death) and not taken_counts):
+            raise KernelLost(death.reason if death else "the kernel ended without a trace")
         first = fatal + 1
     run.ended = f"{1 + MAX_RESTARTS} kernels died in this notebook; the rest was not run"
     for index in range(first, len(run.notebook.cells)):
         run.died.setdefault(index, run.ended)
+
+
+def _server_died(death: Death) -> bool:
+    return death.limit is None and death.status is None
+
+
+def _taken(death: Death) -> bool:
+    """Whether it was killed from outside, as by the machine's own out-of-memory killer."""
+    return death.limit is None and "SIGKILL" in death.reason
 
 
 async def _run_from(run: _Run, job: Job, manager: SandboxedKernelManager, first: int) -> int | None:
@@ -137,6 +179,23 @@ async def _run_from(run: _Run, job: Job, manager: SandboxedKernelManager, first:
     return None
 
 
+def _written(notebook: NotebookNode, job: Job, findings: list[str]) -> str:
+    """The executed notebook as text, its outputs cut to nbgrader's limits and all of them such as nbformat allows."""
+    lines, traceback = job.output_lines
+    LimitOutput(max_lines=lines, max_traceback=traceback).preprocess(notebook, {})
+    try:
+        nbformat.validate(notebook)
+    except nbformat.ValidationError:  # the kernel sent what no kernel sends
+        for index, cell in enumerate(notebook.cells):
+            for output in list(cell.get("outputs", [])):
+                try:
+                    nbformat.validate(output, ref="output", version=4)
+                except nbformat.ValidationError:
+                    cell.outputs.remove(output)
+                    findings.append(f"cell {_name(cell, index)}: an output was malformed and was left out")
+    return nbformat.v4.writes(notebook)
+
+
 def _show_error(cell: NotebookNode, name: str, why: str) -> None:
     """Leave the reason where the student and the TA look for it: under the cell."""
     cell.outputs = [output for output in cell.get("outputs", []) if output.output_type == "stream"]
@@ -168,8 +227,11 @@ def _comments(job: Job) -> dict[str, str]:
     """nbgrader's automatic comment on what was left as released."""
     if job.unreadable:
         return {}
-    answered = [cell.grade_id for cell in job.target.cells if cell.solution or cell.role is Role.MANUAL]
-    return {grade_id: "No response." for grade_id in answered if grade_id in job.unchanged}
+    return {
+        cell.grade_id: "No response."
+        for cell in job.target.cells
+        if cell.solution and cell.grade_id in job.unchanged
+    }
 
 
 def _name(cell: NotebookNode, index: int) -> str:

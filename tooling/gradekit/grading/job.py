@@ -73,6 +73,7 @@ class Job:
         unchanged: the grade ids of cells that the student left as released.
         findings: what sanitising had to mend, in words for a TA.
         cell_timeout: seconds that a cell may take.
+        output_lines: lines of printed output, and of a traceback, that are kept of each cell; -1 keeps all.
         gpu: whether the job wants a GPU.
     """
 
@@ -84,6 +85,7 @@ class Job:
     limits: Limits
     preload: tuple[str, ...]
     cell_timeout: float
+    output_lines: tuple[int, int]
     findings: tuple[str, ...] = ()
     unreadable: str = ""
     gpu: bool = False
@@ -100,6 +102,7 @@ class Outcome:
         comments: grade id of a solution or manual cell -> what its automatic comment says.
         findings: the job's, and what execution showed: limits exceeded, kernels that died, odd values.
         sandbox: the level that the code ran under.
+        gpu: the value of CUDA_VISIBLE_DEVICES that it ran with; empty without a GPU.
         wall_s: seconds from the job's start to its end.
     """
 
@@ -112,6 +115,7 @@ class Outcome:
     comments: dict[str, str] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
     sandbox: str = ""
+    gpu: str = ""
     wall_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -123,6 +127,7 @@ class Outcome:
             "wall_s": self.wall_s,
             "findings": list(self.findings),
             "sandbox": self.sandbox,
+            "gpu": self.gpu,
         }
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from nbformat import NotebookNode
+from nbgrader.utils import is_task
 
 from gradekit.course import Role, role_of
 
@@ -56,7 +57,7 @@ def judge(cell: NotebookNode, *, ran: bool = True, changed: bool = True, why_not
     meta = cell.metadata["nbgrader"]
     grade_id, points = meta["grade_id"], float(meta.get("points", 0))
     if role_of(cell) is Role.MANUAL:
-        if changed:
+        if changed or is_task(cell):  # a task is answered in cells of the student's own: its text stays as it is
             return Verdict(grade_id, Status.MANUAL, None, points)
         return Verdict(grade_id, Status.BLANK, 0.0, points, "left as it was released")
     if cell.cell_type != "code":

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from gradekit.course import Course
@@ -13,36 +17,79 @@ from gradekit.grading.run import Graded, grade
 from gradekit.kernels import ForkServer
 
 
+class Servers:
+    """The fork servers of this process, made on first use. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._servers: dict[tuple[str, ...], ForkServer] = {}
+
+    def execute(self, job: Job, gpu: str | None = None) -> Outcome:
+        """Run a job; ``gpu`` is what CUDA_VISIBLE_DEVICES is to be."""
+        with self._lock:
+            server = self._servers.setdefault(job.preload, ForkServer(job.preload))
+        return execute(job, server, gpu)
+
+    def close(self) -> None:
+        """End all servers and their kernels."""
+        for server in self._servers.values():
+            server.close()
+
+
 class LocalGrader:
     """A context in which assignments are graded; its servers and kernels are gone when it ends.
 
     Args:
-        width: jobs at a time.
+        width: jobs at a time that want no GPU.
+        gpus: devices, as CUDA_VISIBLE_DEVICES names them; each runs one job at a time.
     """
 
-    def __init__(self, width: int) -> None:
-        self.width = width
-        self._lock = threading.Lock()
-        self._servers: dict[tuple[str, ...], ForkServer] = {}
+    def __init__(self, width: int, gpus: Sequence[str] = ()) -> None:
+        self._cpu_width, self._gpus = width, tuple(gpus)
+        self._servers = Servers()
+        self._free: SimpleQueue[str] = SimpleQueue()
+        for gpu in self._gpus:
+            self._free.put(gpu)
 
     def __enter__(self) -> LocalGrader:
-        self._pool = ThreadPoolExecutor(self.width, thread_name_prefix="gradekit")
+        self._pool = ThreadPoolExecutor(self._cpu_width, thread_name_prefix="gradekit")
+        self._gpu_pool = ThreadPoolExecutor(max(1, len(self._gpus)), thread_name_prefix="gradekit-gpu")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-        for server in self._servers.values():
-            server.close()
+        for pool in (self._pool, self._gpu_pool):
+            pool.shutdown(cancel_futures=True)
+        self._servers.close()
+
+    @property
+    def width(self) -> int:
+        return self._cpu_width + len(self._gpus)
+
+    @property
+    def gpu(self) -> bool:
+        return bool(self._gpus)
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        """See ``gradekit.grading.run.Workers``."""
+        if job.gpu and self._gpus:
+            return self._gpu_pool.submit(self._on_a_gpu, job)
+        return self._pool.submit(self._servers.execute, job)
 
     def grade(self, course: Course, assignment: str, **options: Any) -> Graded:
         """``gradekit.grading.run.grade`` on this machine; takes its keyword arguments."""
-        return grade(course, assignment, executor=self._pool, execute=self.execute, width=self.width, **options)
+        return grade(course, assignment, self, **options)
 
-    def execute(self, job: Job) -> Outcome:
-        return execute(job, self._server(job.preload))
+    def _on_a_gpu(self, job: Job) -> Outcome:
+        gpu = self._free.get()
+        try:
+            return self._servers.execute(job, gpu)
+        finally:
+            self._free.put(gpu)
 
-    def _server(self, preload: tuple[str, ...]) -> ForkServer:
-        with self._lock:
-            if preload not in self._servers:
-                self._servers[preload] = ForkServer(preload)
-            return self._servers[preload]
+
+def visible_gpus() -> tuple[str, ...]:
+    """This machine's GPUs by CUDA_VISIBLE_DEVICES, else by their device nodes: before a fork, CUDA is not asked."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return tuple(name.strip() for name in named.split(",") if name.strip())
+    numbers = (path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+    return tuple(sorted(numbers, key=int))

@@ -9,20 +9,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook, MissingEntry, Notebook
-from nbgrader.preprocessors import ClearHiddenTests, ClearMarkScheme, Execute
+from nbgrader.converters import Autograde
+from nbgrader.preprocessors import ClearHiddenTests, ClearMarkScheme, Execute, LimitOutput
 from nbgrader.utils import find_all_files
 
-from gradekit.course import Course, CourseError, Role, Submission, cells_of, read_notebook
+from gradekit.course import Course, CourseError, Lab, Role, Submission, cells_of, read_notebook
 from gradekit.grading.job import Job, SourceCell, Target, digest
 from gradekit.grading.sanitize import sanitize
 from gradekit.kernels import Limits
 from gradekit.kernels.preload import choose
+from gradekit.syllabus import load
 
 #: The most that a submission's other files may hold; nbgrader's exchange lets no larger folder through.
 MAX_FILES_BYTES = 100_000_000
+#: Bounds on what a folder may be like; a place below another folder must still hold its longest path.
+MAX_FILES, MAX_PATH = 10_000, 1_000
+#: Beside the executed notebooks in the autograded folder: the fingerprint, and what a TA may ask of a verdict.
+RECORD = ".gradekit.json"
+#: Tiers of the syllabus whose labs are given a GPU where there is one.
+GPU_TIERS = ("gpu-optional", "gpu-required")
 
 
 @dataclass(frozen=True)
@@ -58,10 +65,16 @@ class Planner:
         self.course, self.assignment, self.limits = course, assignment, limits
         course.require(assignment)
         self.targets = read_targets(course, assignment)
-        self.master = dict(_files(course.path("source", assignment), course, notebooks=False))
-        self.preload = choose(lab.path for lab in course.labs(assignment))
+        spared = Autograde(coursedir=course.directory, config=course.config).exclude_overwriting.get(assignment, [])
+        master = dict(_files(course.path("source", assignment), course, notebooks=False))
+        self.master = {name: content for name, content in master.items() if name not in spared}
+        labs = course.labs(assignment)
+        self.preload = choose(lab.path for lab in labs)
+        self.gpu = _want_gpu(course, labs)
         timeout = Execute(config=course.config).timeout
         self.cell_timeout = float(timeout or limits.wall_s)
+        output = LimitOutput(config=course.config)
+        self.output_lines = (output.max_lines, output.max_traceback)
         self._base = digest(*self._target_bytes(), *_listing(self.master), repr(limits).encode())
 
     def _target_bytes(self) -> Iterator[bytes]:
@@ -69,7 +82,7 @@ class Planner:
             yield repr(target).encode()
 
     def plan(self, submission: Submission) -> Planned:
-        """The jobs of one submission. Reads regular files only; a link that a student left in the folder leads nowhere."""
+        """The jobs of one submission. Reads regular files only: a link that a student left leads nowhere."""
         findings: list[str] = []
         own = dict(_files(submission.folder, self.course, findings=findings))
         names = {f"{target.notebook}.ipynb" for target in self.targets}
@@ -80,11 +93,10 @@ class Planner:
                 f"{', '.join(absent)} is missing, but there is {', '.join(stray)}: renamed? "
                 f"If so, give it its name back in {submission.folder} and grade again"
             )
-        files = {name: content for name, content in own.items() if name not in names}
-        for name in self.master:  # the course's own files win, also over a file where they need a folder
-            parents = {str(parent) for parent in Path(name).parents}
-            files = {n: c for n, c in files.items() if n not in parents and not n.startswith(f"{name}/")}
-        files |= self.master
+        # The course's files, the notebooks and our record win, also where a student put a folder in a file's place.
+        fixed = {*self.master, *names, RECORD}
+        folders = {str(parent) for name in fixed for parent in Path(name).parents}
+        files = {n: c for n, c in own.items() if n not in folders and fixed.isdisjoint(_and_parents(n))} | self.master
         jobs = []
         for target in self.targets:
             clean = sanitize(own.get(f"{target.notebook}.ipynb"), target)
@@ -92,18 +104,25 @@ class Planner:
                 Job(
                     student=submission.student,
                     target=target,
-                    notebook=nbformat.writes(clean.notebook),
+                    notebook=json.dumps(clean.notebook),
                     files={n: c for n, c in files.items() if not n.endswith(".ipynb")},
                     unchanged=clean.unchanged,
                     limits=self.limits,
                     preload=self.preload,
                     cell_timeout=self.cell_timeout,
+                    output_lines=self.output_lines,
                     findings=clean.findings,
                     unreadable=clean.unreadable,
+                    gpu=target.notebook in self.gpu,
                 )
             )
         fingerprint = digest(self._base.encode(), *_listing(own))
         return Planned(submission, tuple(jobs), files, fingerprint, tuple(findings))
+
+
+def _and_parents(name: str) -> Iterator[str]:
+    path = Path(name)
+    yield from (name, *map(str, path.parents))
 
 
 def read_targets(course: Course, assignment: str) -> tuple[Target, ...]:
@@ -115,7 +134,8 @@ def read_targets(course: Course, assignment: str) -> tuple[Target, ...]:
             notebooks = []
         if not notebooks:
             raise CourseError(
-                f"The gradebook does not know '{assignment}' yet. Run `nbgrader generate_assignment {assignment}` first."
+                f"The gradebook does not know '{assignment}' yet. "
+                f"Run `nbgrader generate_assignment {assignment}` first."
             )
         return tuple(_target(course, assignment, notebook) for notebook in sorted(notebooks, key=lambda n: n.name))
 
@@ -151,6 +171,23 @@ def _target(course: Course, assignment: str, notebook: Notebook) -> Target:
     return Target(assignment, notebook.name, kernelspec, tuple(cells))
 
 
+def _want_gpu(course: Course, labs: list[Lab]) -> frozenset[str]:
+    """The notebooks that are given a GPU where there is one: the syllabus says so, or their own metadata."""
+    try:
+        tiers = {lab.slug: lab.tier for lab in load(course.root / "syllabus.yaml").labs}
+    except CourseError:  # a course without a syllabus
+        tiers = {}
+    wanted = set()
+    for lab in labs:
+        try:
+            own = lab.notebook.metadata.get("gradekit", {})
+        except CourseError:
+            own = {}
+        if own.get("gpu", tiers.get(lab.name) in GPU_TIERS):
+            wanted.add(lab.name)
+    return frozenset(wanted)
+
+
 def _order(course: Course, assignment: str, name: str) -> dict[str, int]:
     """Grade id -> place in the source notebook; the gradebook keeps cells in no order."""
     try:
@@ -175,8 +212,14 @@ def _files(
     ignore = [*course.directory.ignore, *([] if notebooks else ["*.ipynb"])]
     total = 0
     odd: list[str] = []
-    for path in sorted(find_all_files(str(folder), ignore)):
+    for number, path in enumerate(sorted(find_all_files(str(folder), ignore))):
         name = os.path.relpath(path, folder)
+        if number >= MAX_FILES:
+            odd.append(f"all after the first {MAX_FILES:,}")
+            break
+        if len(os.fsencode(name)) > MAX_PATH:
+            odd.append(f"{name[:60]}... (too deep)")
+            continue
         try:
             # O_NOFOLLOW and O_NONBLOCK: neither a link nor a pipe may lead or hold the grader.
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -194,7 +237,8 @@ def _files(
                 continue
             yield name, file.read(MAX_FILES_BYTES)
     if odd and findings is not None:
-        findings.append(f"left out of the submission, being no readable file: {', '.join(odd[:10])}")
+        shown = ", ".join(odd[:10]).encode(errors="replace").decode()
+        findings.append(f"left out of the submission, being no readable file: {shown}")
 
 
 def _listing(files: dict[str, bytes]) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ is doubled.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -15,58 +16,75 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nbgrader.api import Comment, Grade, Gradebook, InvalidEntry, MissingEntry, SubmittedAssignment, SubmittedNotebook
 from nbgrader.preprocessors import AssignLatePenalties
 from sqlalchemy.exc import OperationalError
 
-from gradekit.course import Course, Submission
+from gradekit.course import Course, CourseError, Submission
 from gradekit.grading.job import Outcome
 from gradekit.grading.judge import Status, Verdict
-from gradekit.grading.plan import Planned
+from gradekit.grading.plan import RECORD, Planned
 
 log = logging.getLogger("gradekit")
 T = TypeVar("T")
 
-#: Beside the executed notebooks: the fingerprint, and what a TA may ask of a verdict.
-RECORD = ".gradekit.json"
 #: A gradebook that another program holds is waited for: SQLite itself waits 5 s each time.
 LOCK_RETRIES = 5
 
 
 class Recorder:
-    """Writes outcomes. One per run: SQLite takes one writer at a time."""
+    """Writes outcomes. One per run: SQLite takes one writer at a time.
 
-    def __init__(self, course: Course, gradebook: Gradebook) -> None:
-        self.course, self.gradebook = course, gradebook
+    Args:
+        folder: what ``only_writer`` gives.
+    """
+
+    def __init__(self, course: Course, gradebook: Gradebook, folder: Path) -> None:
+        self.course, self.gradebook, self.folder = course, gradebook, folder
         self._late = AssignLatePenalties(config=course.config)
         self._late.init_plugin()
 
-    def is_current(self, planned: Planned) -> bool:
-        """Whether the gradebook and the autograded folder already hold the marks of exactly this submission."""
+    def is_current(self, planned: Planned, gpu: bool) -> bool:
+        """Whether gradebook and autograded folder hold the marks of exactly this submission, this late.
+
+        Args:
+            gpu: whether jobs that want a GPU can have one now; what waited for one is then graded again.
+        """
         recorded = read_record(self.course, planned.submission)
         if recorded is None or recorded.get("fingerprint") != planned.fingerprint:
             return False
         try:
-            self.gradebook.find_submission(planned.submission.assignment, planned.submission.student)
+            row = self.gradebook.find_submission(planned.submission.assignment, planned.submission.student)
         except MissingEntry:
             return False
-        return True
+        if recorded.get("seconds_late") != row.total_seconds_late:  # a new due date, or an extension
+            return False
+        wanting = {job.target.notebook for job in planned.jobs if job.gpu and gpu}
+        verdicts = [(notebook, verdict) for notebook in recorded["notebooks"] for verdict in notebook["verdicts"]]
+        if any(n["name"] in wanting and not n.get("gpu") and v["status"] == Status.NOT_HERE for n, v in verdicts):
+            return False
+        marks = {(notebook["name"], verdict["grade_id"]): verdict["score"] for notebook, verdict in verdicts}
+        return marks == {(n.name, grade.name): grade.auto_score for n in row.notebooks for grade in n.grades}
 
     def record(self, planned: Planned, outcomes: list[Outcome]) -> None:
         """Record all of a submission, or nothing of it."""
-        staging = self._stage(planned, outcomes)
+        staging = self.folder / "new"
         try:
-            _patiently(lambda: self._write_rows(planned.submission, outcomes))
+            self._stage(staging, planned, outcomes)
+            late = _patiently(lambda: self._write_rows(planned.submission, outcomes))
+            self._write_record(staging, planned, outcomes, late)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
         self._publish(staging, planned.submission)
 
-    def _write_rows(self, submission: Submission, outcomes: list[Outcome]) -> None:
+    def _write_rows(self, submission: Submission, outcomes: list[Outcome]) -> float:
+        """All rows of a submission in one transaction. Returns how late it is, in seconds."""
         by_name = {outcome.name: outcome for outcome in outcomes}
         with one_transaction(self.gradebook):
+            self.gradebook.db.expire_all()  # a person may have given marks since this submission was looked at
             self.gradebook.update_or_create_student(submission.student)
             stamp = {} if submission.timestamp is None else {"timestamp": submission.timestamp}
             row = self.gradebook.update_or_create_submission(submission.assignment, submission.student, **stamp)
@@ -74,6 +92,7 @@ class Recorder:
                 if notebook.name in by_name:
                     self._write_notebook(notebook, by_name[notebook.name])
             self._penalise(row)
+            return row.total_seconds_late
 
     def _notebooks(self, row: SubmittedAssignment) -> list[SubmittedNotebook]:
         """The submission's notebooks, with those added that the assignment has gained since it was first recorded."""
@@ -104,21 +123,21 @@ class Recorder:
 
     def _penalise(self, row: SubmittedAssignment) -> None:
         """Late penalties by the course's nbgrader plugin, on the scores just written."""
+        for notebook in row.notebooks:
+            notebook.late_submission_penalty = None
+        if row.total_seconds_late <= 0:
+            return
         self.gradebook.db.flush()
         self.gradebook.db.expire_all()
         for notebook in row.notebooks:
-            notebook.late_submission_penalty = None
-            if row.total_seconds_late > 0:
-                penalty = self._late.plugin_inst.late_submission_penalty(
-                    row.student.id, notebook.score, row.total_seconds_late
-                )
-                if penalty is not None:
-                    notebook.late_submission_penalty = self._late._check_late_penalty(notebook, penalty)
+            penalty = self._late.plugin_inst.late_submission_penalty(
+                row.student.id, notebook.score, row.total_seconds_late
+            )
+            if penalty is not None:
+                notebook.late_submission_penalty = self._late._check_late_penalty(notebook, penalty)
 
-    def _stage(self, planned: Planned, outcomes: list[Outcome]) -> Path:
-        """Write the autograded folder beside its place, complete."""
-        submission = planned.submission
-        staging = self._staging(submission)
+    def _stage(self, staging: Path, planned: Planned, outcomes: list[Outcome]) -> None:
+        """Write the autograded folder beside its place."""
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         for name, content in planned.files.items():
@@ -126,32 +145,46 @@ class Recorder:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         for outcome in outcomes:
-            if outcome.notebook:
-                (staging / f"{outcome.name}.ipynb").write_text(outcome.notebook, encoding="utf-8")
+            (staging / f"{outcome.name}.ipynb").write_text(outcome.notebook, encoding="utf-8")
+
+    def _write_record(self, staging: Path, planned: Planned, outcomes: list[Outcome], late: float) -> None:
+        """The last file of the folder: it makes a later run skip this submission."""
         record = {
             "fingerprint": planned.fingerprint,
+            "seconds_late": late,
             "findings": list(planned.findings),
             "notebooks": [outcome.to_json() for outcome in outcomes],
         }
         (staging / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
-        return staging
-
-    def _staging(self, submission: Submission) -> Path:
-        # A leading dot keeps it out of nbgrader's globs; the same file system makes the rename one step.
-        base = self.course.path("autograded", ".", ".")
-        return base / ".staging" / submission.student / submission.assignment
 
     def _publish(self, staging: Path, submission: Submission) -> None:
         place = self.course.path("autograded", submission.assignment, submission.student)
         place.parent.mkdir(parents=True, exist_ok=True)
+        old = staging.with_name("old")
         if place.exists():
-            old = staging.with_name(f"{staging.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
             os.rename(place, old)
-            os.rename(staging, place)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.rename(staging, place)
+        os.rename(staging, place)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def only_writer(course: Course) -> Iterator[Path]:
+    """Hold the course for this run, in a folder for half-finished things; what a killed run left there is gone.
+
+    Raises:
+        CourseError: another run holds it.
+    """
+    # A leading dot keeps it out of nbgrader's globs; the same file system makes a rename one step.
+    folder = course.path("autograded", ".") / ".staging"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CourseError(f"Another run is grading {course.root}. Wait for it to end, or end it.") from None
+        for name in ("new", "old"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        yield folder
 
 
 def needs_person(verdict: Verdict) -> bool:
@@ -159,7 +192,7 @@ def needs_person(verdict: Verdict) -> bool:
     return verdict.status in (Status.MANUAL, Status.ODD, Status.NOT_HERE)
 
 
-def read_record(course: Course, submission: Submission) -> dict | None:
+def read_record(course: Course, submission: Submission) -> dict[str, Any] | None:
     """What the last grading of a submission left beside its notebooks, or None."""
     try:
         path = course.path("autograded", submission.assignment, submission.student) / RECORD

@@ -1,6 +1,6 @@
 """Grade an assignment: plan, execute, judge, record, with a bounded number of jobs under way.
 
-Data flows one way. The executor is any ``concurrent.futures.Executor``; only this thread touches the gradebook.
+Data flows one way. Jobs run wherever a ``Workers`` sends them; only the calling thread touches the gradebook.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from nbgrader.api import Gradebook
 
@@ -18,13 +18,28 @@ from gradekit.course import Course, Submission
 from gradekit.grading.job import Job, Outcome
 from gradekit.grading.judge import Status
 from gradekit.grading.plan import Planned, Planner
-from gradekit.grading.record import Recorder, needs_person
+from gradekit.grading.record import Recorder, needs_person, only_writer
 from gradekit.kernels import Limits
 
 log = logging.getLogger("gradekit")
 
 #: How often a job is tried on another worker when its worker is lost.
 LOST_RETRIES = 2
+
+
+class Workers(Protocol):
+    """Where jobs run: threads of this process, or the workers of a cluster."""
+
+    @property
+    def width(self) -> int:
+        """Jobs that run at a time, now."""
+
+    @property
+    def gpu(self) -> bool:
+        """Whether a job that wants a GPU gets one."""
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Run ``gradekit.grading.execute.execute`` on the job."""
 
 
 @dataclass
@@ -79,10 +94,8 @@ class _UnderWay:
 def grade(
     course: Course,
     assignment: str,
+    workers: Workers,
     *,
-    executor: Executor,
-    execute: Callable[[Job], Outcome],
-    width: int,
     limits: Limits | None = None,
     students: str = "*",
     force: bool = False,
@@ -91,27 +104,24 @@ def grade(
     """Grade the submissions of an assignment that have no current marks.
 
     Args:
-        executor: where jobs run.
-        execute: runs one job there; importable by name when the executor pickles.
-        width: the number of jobs that the executor runs at a time.
         students: a glob for student ids.
         force: grade again what is graded already.
         progress: told of each submission that is done: ``graded``, ``skipped`` or ``failed``.
 
     Raises:
-        CourseError: the assignment is unknown or was never generated.
+        CourseError: the assignment is unknown or was never generated, or another run is grading this course.
     """
     start = time.monotonic()
     planner = Planner(course, assignment, limits or Limits())
     done = Graded(assignment)
-    with Gradebook(course.db_url, course.course_id) as gradebook:
-        recorder = Recorder(course, gradebook)
+    with only_writer(course) as folder, Gradebook(course.db_url, course.course_id) as gradebook:
+        recorder = Recorder(course, gradebook, folder)
 
         def pending() -> Iterator[Planned]:
             for submission in course.submissions(assignment, students):
                 try:
                     planned = planner.plan(submission)
-                    current = not force and recorder.is_current(planned)
+                    current = not force and recorder.is_current(planned, workers.gpu)
                 except Exception as error:  # whatever a student's folder provokes stays with that student
                     _fail(done, submission, error, progress)
                     continue
@@ -121,7 +131,7 @@ def grade(
                 else:
                     yield planned
 
-        for under_way in _run(pending(), executor, execute, width):
+        for under_way in _run(pending(), workers):
             submission = under_way.planned.submission
             if under_way.error:
                 _fail(done, submission, RuntimeError(under_way.error), progress)
@@ -138,21 +148,23 @@ def grade(
     return done
 
 
-def _run(
-    pending: Iterator[Planned], executor: Executor, execute: Callable[[Job], Outcome], width: int
-) -> Iterator[_UnderWay]:
+def _run(pending: Iterator[Planned], workers: Workers) -> Iterator[_UnderWay]:
     """Run all jobs, a few more in flight than can run, and yield each submission when its last one is back."""
     waiting: dict[Future[Outcome], tuple[_UnderWay, Job, int]] = {}
+
+    def submit(under_way: _UnderWay, job: Job, tries: int) -> None:
+        waiting[workers.submit(job)] = (under_way, job, tries)
+
     exhausted = False
     while True:
-        while not exhausted and len(waiting) < 2 * width:
+        while not exhausted and len(waiting) < 2 * workers.width:
             planned = next(pending, None)
             if planned is None:
                 exhausted = True
                 break
             under_way = _UnderWay(planned)
             for job in planned.jobs:
-                waiting[executor.submit(execute, job)] = (under_way, job, 0)
+                submit(under_way, job, 0)
         if not waiting:
             return
         for future in wait(waiting, return_when=FIRST_COMPLETED).done:
@@ -162,7 +174,7 @@ def _run(
             except Exception as error:
                 if tries < LOST_RETRIES:
                     log.warning("%s %s: %s; trying again", job.student, job.target.notebook, error)
-                    waiting[executor.submit(execute, job)] = (under_way, job, tries + 1)
+                    submit(under_way, job, tries + 1)
                     continue
                 under_way.error = under_way.error or f"{job.target.notebook}: {type(error).__name__}: {error}"
             if not any(other is under_way for other, _, _ in waiting.values()):
