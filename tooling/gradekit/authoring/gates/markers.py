@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from gradekit.authoring.gates.subject import Fault, Gate, Subject
 from gradekit.authoring.release import solution_lines
@@ -59,7 +60,7 @@ def repeated(subject: Subject) -> Iterator[Fault]:
         telling = [(number, line) for number, line in telling if line and not line.startswith("#")]
         long = [line for _, line in telling if len(line) >= TELLING]
         alone = len(telling) == 1
-        for (number, line), (_, after) in zip(telling, [*telling[1:], (0, "")], strict=True):
+        for (number, line), (_, after) in pairwise([*telling, (0, "")]):
             for place in places.get(line, []):
                 follows = place + 1 < len(released) and released[place + 1][1] == after
                 if line in long and (alone or (follows and after in long)):
