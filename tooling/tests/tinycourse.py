@@ -88,6 +88,7 @@ def submit(course: Course, student: str, answers: dict[str, str] | None = None, 
     folder = course.path("submitted", "ps1", student)
     shutil.copytree(course.path("release", "ps1"), folder)
     (folder / "timestamp.txt").write_text(when)
+    (folder / "submission_secret.txt").write_text(f"a secret of {student}")
     path = folder / "warm-up.ipynb"
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:

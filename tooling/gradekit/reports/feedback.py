@@ -32,7 +32,7 @@ def give_feedback(course: Course, assignment: str, students: str = "*", *, force
     """Write and release the feedback of every graded submission whose feedback is older than its marks.
 
     Raises:
-        CourseError: the assignment is unknown, or nothing of it is graded, or the release failed.
+        CourseError: the assignment is unknown, or nothing of it is graded.
     """
     course.require(assignment)
     results, stale = [], []
@@ -45,16 +45,15 @@ def give_feedback(course: Course, assignment: str, students: str = "*", *, force
             results.append(Feedback(submission, False))
         else:
             stale.append(submission)
+    api = NbGraderAPI(course.directory, config=course.config)
     with _pool(len(stale)) as pool:
         wanted = [(str(course.root), assignment, submission.student) for submission in stale]
         for submission, error in zip(stale, pool.map(_generate, wanted), strict=True):
+            # One by one: a submission that lacks its secret must not keep the others' feedback back.
+            error = error or _error(api.release_feedback(assignment, submission.student), "written, but not released: ")
             results.append(Feedback(submission, not error, error))
     if not any(not result.error for result in results):
         raise CourseError(f"No submission of '{assignment}' is graded yet. Run `gradekit grade {assignment}` first.")
-    if any(result.written for result in results):
-        released = NbGraderAPI(course.directory, config=course.config).release_feedback(assignment)
-        if not released["success"]:
-            raise CourseError(f"The feedback was written, but not released: {_last_line(released)}")
     return sorted(results, key=lambda result: result.submission.student)
 
 
@@ -74,14 +73,16 @@ def _generate(wanted: tuple[str, str, str]) -> str:
     course = Course.open(Path(root))
     api = NbGraderAPI(course.directory, config=course.config)
     api.log_level = logging.ERROR
-    done = api.generate_feedback(assignment, student, force=True)
-    return "" if done["success"] else _last_line(done)
+    return _error(api.generate_feedback(assignment, student, force=True))
 
 
 def _times(folder: Path, pattern: str) -> list[float]:
     return [path.stat().st_mtime for path in folder.glob(pattern)]
 
 
-def _last_line(done: dict) -> str:
+def _error(done: dict, prefix: str = "") -> str:
+    """What one of nbgrader's API calls says went wrong, in a line; nothing when it succeeded."""
+    if done["success"]:
+        return ""
     lines = [line for line in str(done.get("log") or done.get("error") or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "nbgrader gave no reason"
+    return prefix + (lines[-1] if lines else "nbgrader gave no reason")
