@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from .limits import STATIC_SHARED, check_launch
 from .profile import Profile
 from .races import Detector, Race
 from .records import Geometry, Recorder
+
+BY_THREADS = 2048  # threads of a launch that `check` also runs one at a time
 
 
 class RaceWarning(UserWarning):
@@ -197,6 +200,8 @@ def execute(
                 a.value[...] = s
         if profile is not None:
             profile.clear()
+    if profile is not None:
+        profile.branches_counted = False
     recorder, numbers = _recorder(geometry, args, races, profile, None)
     launch = threads.Launch(fn, geometry, dynamic_shared, seed, recorder)
     launch.run(tuple(_thread_value(a, n, launch) for a, n in zip(args, numbers, strict=True)))
@@ -437,8 +442,17 @@ def check(
             if isinstance(p.value, np.ndarray):
                 p.value = p.value.copy()
         try:
+            # Lock step and one thread at a time are the two extremes of scheduling: a small launch sees both.
+            small = math.prod(g) * math.prod(b) <= BY_THREADS
             out = execute(
-                fn, g, b, prepared, dynamic_shared=shared, seed=None if k == 0 else seed * 1009 + k, races=True
+                fn,
+                g,
+                b,
+                prepared,
+                dynamic_shared=shared,
+                seed=None if k == 0 else seed * 1009 + k,
+                races=True,
+                engine="threads" if small and k % 2 else "auto",
             )
         except CudaSimError as e:
             error = error or e

@@ -928,12 +928,12 @@ class Function:
                     if cur is EMPTY:
                         break
                 return self.leave(S, env, m, cur, F, loop, outer, orelse)
-            i = np.broadcast_to(start, S.n).astype(np.int64)
+            lane_i = np.broadcast_to(start, S.n).astype(np.int64)
             if np.any(np.asarray(step) == 0):
                 raise Unsupported("range step of zero")
             up = np.asarray(step) > 0
             while True:
-                more = np.where(up, i < stop, i > stop)
+                more = np.where(up, lane_i < stop, lane_i > stop)
                 if S.profile is not None:
                     S.branch(cur, more, site)
                 go, end = S.split(cur, more)
@@ -941,10 +941,10 @@ class Function:
                     left = cur if go is EMPTY and left is EMPTY else S.union(left, end)
                 if go is EMPTY:
                     break
-                cur = self.iterate(S, env, m, go, F, body, loop, outer, put, i)
+                cur = self.iterate(S, env, m, go, F, body, loop, outer, put, lane_i)
                 if cur is EMPTY:
                     break
-                i = i + step
+                lane_i = lane_i + step
             return self.leave(S, env, m, left, F, loop, outer, orelse)
 
         return run

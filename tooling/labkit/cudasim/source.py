@@ -139,7 +139,8 @@ def _refusal(code: CodeType, device: bool) -> tuple[int, str] | None:
                     found.append(
                         (
                             n.lineno,
-                            f"{ast.unparse(n.func)} whose shape is not a constant ({bad}): the compiler must know the size; "
+                            f"{ast.unparse(n.func)} whose shape is not a constant ({bad}): the compiler must know the "
+                            "size; "
                             "use a number or a global constant, or dynamic shared memory (shape 0 and "
                             "kernel[grid, block, stream, bytes])",
                         )

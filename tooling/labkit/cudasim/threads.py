@@ -251,7 +251,8 @@ class Record:
         launch = self._launch
         if not launch.watch or self._buf < 0:
             return
-        dt, off, *_ = (self._a.dtype.fields or {})[name]
+        fields: Any = self._a.dtype.fields
+        dt, off, *_ = fields[name]
         if dt.names or dt.subdtype:
             return
         f = user_frame(3)
@@ -549,7 +550,7 @@ class Launch:
             raise CudaSimError(
                 "a barrier was reached by a name that the engine did not foresee: call it as cuda.<name>"
             )
-        glet.parent.switch()  # type: ignore[union-attr]
+        glet.parent.switch()
 
     def spin(self) -> None:
         """Let other threads run now and then, while this one may be waiting for them."""

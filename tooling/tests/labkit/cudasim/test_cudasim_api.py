@@ -301,3 +301,16 @@ def test_a_float_literal_is_double_precision_as_on_the_gpu(engine):
     x, out = np.ones(4, np.float32), np.zeros(4)
     cudasim.run(types_of, 1, 4, x, out, engine=engine)
     np.testing.assert_array_equal(out, 1 + 1 / 3)
+
+
+def test_a_profile_in_the_thread_engine_says_what_it_did_not_count():
+    points = np.zeros(4, np.dtype([("x", np.float32), ("n", np.int32)]))
+
+    @cuda.jit
+    def fields(p):
+        p[cuda.grid(1)].x = 1
+
+    with cudasim.profile() as p:
+        fields[1, 4](points)
+    assert p.total.stores == 4
+    assert "were not counted" in str(p)
