@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,16 +117,26 @@ def open_branch(tag: str, owner: int) -> Cgroups:
         ) from error
 
 
-def close_branch(tag: str) -> None:
-    """Remove a branch and what is left in it, from outside; needs no descriptors."""
+def close_branch(tag: str, patience_s: float = 2.0) -> None:
+    """Remove a branch and what is left in it, from outside; processes that are still ending are waited for."""
+    deadline = time.monotonic() + patience_s
     for directory in _own_directories().values():
-        for parent in (directory, directory.parent):
-            branch = parent / tag
-            if branch.is_dir():
-                for leaf in [*branch.iterdir(), branch]:
-                    if leaf.is_dir():
-                        with contextlib.suppress(OSError):
-                            leaf.rmdir()
+        for branch in (directory / tag, directory.parent / tag):
+            while branch.is_dir():
+                for leaf in [*(p for p in branch.iterdir() if p.is_dir()), branch]:
+                    with contextlib.suppress(OSError):
+                        leaf.rmdir()
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.01)
+
+
+def close_branches_of_the_dead() -> None:
+    """Remove the branches of launchers (their process id is in the tag) that were killed before they could."""
+    for directory in _own_directories().values():
+        for branch in [*directory.glob("gradekit-[0-9]*-*"), *directory.parent.glob("gradekit-[0-9]*-*")]:
+            if not Path("/proc", branch.name.split("-")[1]).exists():
+                close_branch(branch.name, patience_s=0)
 
 
 def _unified_branch(own: Path, tag: str) -> Path:

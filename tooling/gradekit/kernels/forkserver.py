@@ -442,10 +442,10 @@ def _uid_base(tag: str) -> int:
 def _sweep_after_the_killed() -> None:
     """Remove folders and cgroups of graders that were killed before they could."""
     for folder in Path(tempfile.gettempdir()).glob("gradekit-[0-9]*-[0-9]*-*"):
-        _, pid, number, _ = folder.name.split("-", 3)
+        pid = folder.name.split("-")[1]
         if not Path("/proc", pid).exists() and folder.stat().st_uid == os.geteuid():
             shutil.rmtree(folder, ignore_errors=True)
-            cgroup.close_branch(f"gradekit-{pid}-{number}")
+    cgroup.close_branches_of_the_dead()
 
 
 def _read_line(conversation: socket.socket) -> dict[str, Any]:
