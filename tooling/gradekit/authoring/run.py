@@ -92,6 +92,7 @@ def in_kernel(course: Course, lab: Lab, notebook: NotebookNode, server: ForkServ
 
 
 async def _follow(notebook: NotebookNode, manager: SandboxedKernelManager, timeout: int) -> Execution:
+    notebook.cells.append(new_code_cell(""))  # nbclient stores each cell that it ran: here go those between
     client = SandboxedNotebookClient(notebook, km=manager, timeout=timeout, store_widget_state=False)
     seconds: dict[int, float] = {}
     fetched: dict[int, str] = {}
@@ -106,7 +107,7 @@ async def _follow(notebook: NotebookNode, manager: SandboxedKernelManager, timeo
         try:
             await aside(_WATCH)
             before, _ = ast.literal_eval(await aside(_METER))
-            for index, cell in enumerate(notebook.cells):
+            for index, cell in enumerate(notebook.cells[:-1]):
                 if cell.cell_type != "code" or not cell.source.strip():
                     continue
                 await client.async_execute_cell(cell, index, store_history=False)
@@ -120,6 +121,7 @@ async def _follow(notebook: NotebookNode, manager: SandboxedKernelManager, timeo
                     fetched[index] = ", ".join(dict.fromkeys(asked))
         except DeadKernelError as error:
             ended = manager.death.reason if manager.death else str(error)
+    notebook.cells.pop()
     process = manager.process
     process.kill("the notebook is done")
     process.wait(10)
