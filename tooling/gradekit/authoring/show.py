@@ -14,11 +14,8 @@ from gradekit.grading.judge import Status
 
 def answers_table(runs: Sequence[AnswerRun]) -> Table:
     """Answer x graded cell: what was got, and in red what was expected where the two differ."""
-    table = Table("answer", show_edge=False)
-    table.columns[0].no_wrap = True
     tests = list(runs[0].expected)
-    for grade_id in tests:
-        table.add_column(grade_id, justify="right", overflow="fold")
+    table = _numbered("answer", tests)
     table.add_column("s", justify="right")
     table.add_column("MB", justify="right")
     for run in runs:
@@ -60,9 +57,7 @@ MARKS = {State.PASSED: "[green]ok[/]", State.FAILED: "[red]FAIL[/]", State.NOT_A
 
 def checks_table(results: Sequence[LabResult]) -> Table:
     """Lab x gate, with what each lab cost."""
-    table = Table("lab", show_edge=False)
-    for gate in results[0].gates:
-        table.add_column(f"{gate.number} {gate.name}", justify="center")
+    table = _numbered("lab", [gate.name for gate in results[0].gates])
     table.add_column("s", justify="right")
     for result in results:
         cost = "known" if result.known else f"{result.seconds:.1f}"
@@ -112,3 +107,13 @@ def mutants_json(report: Report) -> dict:
             for mutant in report.mutants
         ],
     }
+
+
+def _numbered(first: str, names: Sequence[str]) -> Table:
+    """A table whose columns are numbers, named below it: eleven grade ids side by side fit no terminal."""
+    legend = ", ".join(f"{number} {name}" for number, name in enumerate(names, 1))
+    table = Table(first, show_edge=False, caption=legend, caption_justify="left")
+    table.columns[0].no_wrap = True
+    for number in range(1, len(names) + 1):
+        table.add_column(str(number), justify="right")
+    return table
