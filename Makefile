@@ -33,7 +33,7 @@ feedback: need-assignment install ## make feedback A=<assignment>: write the stu
 	$(BIN)/gradekit feedback $(A)
 
 formgrader: install ## Open JupyterLab with nbgrader's tabs on this course
-	$(BIN)/jupyter lab
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)
 
 doctor: install ## Say what this machine has, and what to do about what it lacks
 	$(BIN)/gradekit doctor

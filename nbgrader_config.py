@@ -32,3 +32,6 @@ c.OverwriteCells.add_missing_cells = True
 
 # A lab's cell takes at most 10 s on two cores; three times that is a hang.
 c.Execute.timeout = 30
+
+# Student code runs in gradekit's sandboxed, warm kernel, also when it is stock nbgrader or the formgrader that grades.
+c.Execute.kernel_name = "gradekit"

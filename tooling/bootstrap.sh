@@ -35,3 +35,6 @@ echo "Installing into $venv (the first time takes a few minutes) ..."
 # torch first and by itself: otherwise another package may pull a build that this machine has no use for.
 install torch || fail "torch could not be installed (see above). Is there a network, and disk space? Run make again."
 install --editable ".[$extras]" || fail "the packages could not be installed (see above). Run make again; nothing is lost."
+# The kernel that nbgrader's own commands and the formgrader run student code in.
+"$venv/bin/python" -c 'import pathlib, sys; from gradekit.kernels import install; install(pathlib.Path(sys.prefix))' ||
+    fail "the sandboxed kernel could not be installed (see above)."

@@ -441,6 +441,13 @@ class Mark:
         return abs(self.automatic - self.expected) < 1e-9
 
 
+def introduce(course: Course, klass: Class) -> None:
+    """Give the students names, which the formgrader shows."""
+    with Gradebook(course.db_url, course.course_id) as gradebook:
+        for name in {plan.student for plan in klass.plans}:
+            gradebook.update_or_create_student(name, first_name=name.capitalize(), last_name="(demo)")
+
+
 def marks(course: Course, klass: Class) -> list[Mark]:
     """The gradebook's marks beside those that the answer bank says."""
     found = []
@@ -497,6 +504,8 @@ def run_course(course: Course, students: int, seed: int, jobs: int, progress: Pr
             result = grader.grade(course, assignment, progress=lambda *_, step=step: progress.advance(step))
             if result.failed:
                 raise CourseError(result.summary())
+
+    introduce(course, klass)
 
     step = progress.add_task("feedback", total=len(assignments) + 1)
     written: set[tuple[str, str]] = set()
