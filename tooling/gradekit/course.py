@@ -5,12 +5,14 @@ Works on any nbgrader course: folder names and the directory structure come from
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import json
 import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -196,7 +198,7 @@ class Course:
     @property
     def assignments(self) -> list[str]:
         """The assignments in the source folder that hold at least one notebook, by name."""
-        return sorted({notebook.parent.name for notebook in self.path("source", ".").glob("*/*.ipynb")})
+        return sorted({name for name, folder in self._folders("source", ".", "*") if any(folder.glob("*.ipynb"))})
 
     def require(self, assignment: str) -> str:
         """``assignment`` itself when it exists.
@@ -231,15 +233,37 @@ class Course:
         return found[0]
 
     def submissions(self, assignment: str, students: str = "*") -> list[Submission]:
-        """The collected submissions of an assignment whose student matches the glob, by student."""
-        step = self.directory.submitted_directory
-        named = re.compile(self.directory.format_path(step, "(?P<student>[^/]*)", re.escape(assignment), escape=True))
-        found = []
-        for folder in glob.glob(self.directory.format_path(step, students, glob.escape(assignment))):
-            match = named.fullmatch(folder)
-            if match and Path(folder).is_dir():
-                found.append(Submission(match["student"], assignment, Path(folder)))
-        return sorted(found, key=lambda submission: submission.student)
+        """The collected submissions of an assignment whose student matches the glob, by student.
+
+        As in nbgrader, ``CourseDirectory.student_id_exclude`` leaves students out.
+        """
+        excluded = [name.strip() for name in self.directory.student_id_exclude.split(",")]
+        return sorted(
+            (
+                Submission(student, assignment, folder)
+                for student, folder in self._folders("submitted", students, glob.escape(assignment))
+                if not any(fnmatch.fnmatchcase(student, name) for name in excluded)
+            ),
+            key=lambda submission: submission.student,
+        )
+
+    def _folders(self, step: str, student: str, assignment: str) -> Iterator[tuple[str, Path]]:
+        """The folders of a step that match globs, whatever the course's ``directory_structure`` is.
+
+        Yields the student of each, or the assignment when ``student`` is ``"."``.
+        """
+        directory, own = self.directory, getattr(self.directory, f"{step}_directory")
+        varies = "assignment_id" if student == "." else "student_id"
+        globs = {"nbgrader_step": glob.escape(own), "student_id": student, "assignment_id": assignment}
+        named = {"nbgrader_step": re.escape(own), "student_id": re.escape(student), "assignment_id": "[^/]+"}
+        structure = re.escape(os.path.join(directory.root, directory.directory_structure))
+        for field, value in (named | {varies: "(?P<name>[^/]+)"}).items():
+            structure = structure.replace(re.escape("{" + field + "}"), value)
+        pattern = os.path.join(glob.escape(directory.root), directory.directory_structure.format(**globs))
+        for found in glob.glob(pattern):
+            match = re.fullmatch(structure, found)
+            if match and Path(found).is_dir():
+                yield match["name"], Path(found)
 
     @property
     def exchange(self) -> Path:
