@@ -156,6 +156,7 @@ async def _run_from(run: _Run, job: Job, manager: SandboxedKernelManager, first:
     )
     async with client.async_setup_kernel(cleanup_kc=True):
         run.sandbox = manager.process.level
+        count = 0  # the kernel keeps no history, which could show a test's source to the cells after it
         for index, cell in enumerate(run.notebook.cells):
             if cell.cell_type != "code" or not cell.source.strip() or index in run.died:
                 continue
@@ -163,7 +164,11 @@ async def _run_from(run: _Run, job: Job, manager: SandboxedKernelManager, first:
             target = copy.deepcopy(cell) if index < first else cell
             start = time.monotonic()
             try:
-                await client.async_execute_cell(target, index, store_history=False)
+                count += 1
+                await client.async_execute_cell(target, index, execution_count=count, store_history=False)
+                for output in target.outputs:
+                    if output.output_type == "execute_result":
+                        output.execution_count = count
                 if index in client.timed_out:
                     _show_error(target, "CellTimeoutError", f"it ran for more than {job.cell_timeout:g} s")
             except DeadKernelError as error:

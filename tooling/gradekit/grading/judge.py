@@ -18,6 +18,8 @@ from gradekit.course import Role, role_of
 
 #: What a test raises (labkit.hardware) when this machine cannot run it: neither passed nor zero.
 NOT_GRADED_HERE = "NotGradedHere"
+#: How it asks.
+ASKS_FOR_HARDWARE = "require_gpu("
 
 
 class Status(StrEnum):
@@ -68,7 +70,8 @@ def judge(cell: NotebookNode, *, ran: bool = True, changed: bool = True, why_not
     for output in cell.outputs:
         if output.output_type == "error":
             reason = f"{output.ename}: {first_line(output.evalue)}".strip(": ")
-            if output.ename == NOT_GRADED_HERE:
+            # Only a test that asks for hardware may say that it is not here; an answer that raises this has failed.
+            if output.ename == NOT_GRADED_HERE and ASKS_FOR_HARDWARE in cell.source:
                 return Verdict(grade_id, Status.NOT_HERE, None, points, first_line(output.evalue))
             return Verdict(grade_id, Status.FAILED, 0.0, points, reason)
         if output.output_type == "execute_result":
