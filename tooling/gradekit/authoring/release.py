@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from nbconvert.exporters import Exporter
 from nbformat import NotebookNode
 from nbgrader.converters import GenerateAssignment
-from nbgrader.preprocessors import ClearHiddenTests, ClearMarkScheme, SaveCells
+from nbgrader.preprocessors import ClearHiddenTests, ClearMarkScheme, IncludeHeaderFooter, SaveCells
 
 from gradekit.course import Cell, Course, CourseError, Lab
 
@@ -20,12 +20,13 @@ def released(course: Course, lab: Lab, *, hidden_tests: bool = False) -> Noteboo
     Args:
         course: its configuration chooses the preprocessors, the stub and the markers.
         lab: the instructor's notebook; it is not changed.
-        hidden_tests: keep hidden tests and mark schemes, as the notebook is when it is graded.
+        hidden_tests: keep hidden tests and mark schemes, as when it is graded, and add no header or footer: cell for
+            cell the instructor's notebook, with stubs.
 
     Raises:
         CourseError: nbgrader refuses the lab (unbalanced markers, duplicate or missing ids).
     """
-    left_out = (SaveCells, ClearHiddenTests, ClearMarkScheme) if hidden_tests else (SaveCells,)
+    left_out = (SaveCells, IncludeHeaderFooter, ClearHiddenTests, ClearMarkScheme) if hidden_tests else (SaveCells,)
     converter = GenerateAssignment(coursedir=course.directory, config=course.config)
     exporter = Exporter(config=course.config)
     for preprocessor in converter.preprocessors:

@@ -16,7 +16,7 @@ def answers_table(runs: Sequence[AnswerRun]) -> Table:
     """Answer x graded cell: what was got, and in red what was expected where the two differ."""
     tests = list(runs[0].expected)
     table = _numbered("answer", tests)
-    table.add_column("s", justify="right")
+    table.add_column("s", justify="right", no_wrap=True)
     table.add_column("MB", justify="right")
     for run in runs:
         row = []
@@ -52,13 +52,13 @@ def answers_json(runs: Sequence[AnswerRun]) -> list[dict]:
     ]
 
 
-MARKS = {State.PASSED: "[green]ok[/]", State.FAILED: "[red]FAIL[/]", State.NOT_APPLICABLE: "[dim]-[/]"}
+MARKS = {State.PASSED: "[green]ok[/]", State.FAILED: "[red]no[/]", State.NOT_APPLICABLE: "[dim]-[/]"}
 
 
 def checks_table(results: Sequence[LabResult]) -> Table:
     """Lab x gate, with what each lab cost."""
     table = _numbered("lab", [gate.name for gate in results[0].gates])
-    table.add_column("s", justify="right")
+    table.add_column("s", justify="right", no_wrap=True)
     for result in results:
         cost = "known" if result.known else f"{result.seconds:.1f}"
         table.add_row(result.lab, *(MARKS[gate.state] for gate in result.gates), cost)
@@ -112,8 +112,8 @@ def mutants_json(report: Report) -> dict:
 def _numbered(first: str, names: Sequence[str]) -> Table:
     """A table whose columns are numbers, named below it: eleven grade ids side by side fit no terminal."""
     legend = ", ".join(f"{number} {name}" for number, name in enumerate(names, 1))
-    table = Table(first, show_edge=False, caption=legend, caption_justify="left")
+    table = Table(first, show_edge=False, pad_edge=False, box=None, caption=legend, caption_justify="left")
     table.columns[0].no_wrap = True
     for number in range(1, len(names) + 1):
-        table.add_column(str(number), justify="right")
+        table.add_column(str(number), justify="right", no_wrap=True)
     return table

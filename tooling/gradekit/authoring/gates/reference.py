@@ -25,7 +25,7 @@ def variants(subject: Subject) -> Iterator[Variant]:
     """What the tests rest on, from the first cell on, with the generators seeded beforehand."""
     steps = code(subject.reference, 0, subject.graph.core)
     for seed in SEEDS:
-        yield Variant(f"seed {seed}", steps[0][0], [(-1, _SEED.format(seed=seed)), *steps])
+        yield Variant(f"seed {seed}", steps[0][0] if steps else None, [(-1, _SEED.format(seed=seed)), *steps])
 
 
 def check(subject: Subject) -> Iterator[Fault]:

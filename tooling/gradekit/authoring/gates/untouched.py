@@ -13,7 +13,7 @@ from gradekit.authoring.replay import Variant, code
 
 def variants(subject: Subject) -> Iterator[Variant]:
     steps = code(subject.stub, 0, None)
-    yield Variant("untouched", steps[0][0], steps)
+    yield Variant("untouched", steps[0][0] if steps else None, steps)
 
 
 def check(subject: Subject) -> Iterator[Fault]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,6 +148,17 @@ def test_a_course_of_another_house_keeps_only_the_rules_that_make_sense(broken: 
     assert checking.planned(course) == set()
     result = check_lab(course, course.lab(LAB), ours=False, gates=gates)
     assert [gate.state for gate in result.gates] == [State.PASSED] * 3 + [State.NOT_APPLICABLE]
+
+
+def test_nbgraders_own_example_course_passes_what_makes_sense(tmp_path: Path) -> None:
+    """It has a header, which shifts the released cells, and a notebook without code."""
+    quickstart = [sys.executable, "-m", "nbgrader", "quickstart", "course101"]
+    subprocess.run(quickstart, cwd=tmp_path, check=True, capture_output=True)
+    course = Course.open(tmp_path / "course101")
+    gates = [BY_NUMBER[number] for number in (4, 5, 6, 7, 9)]
+    for lab in course.labs():
+        result = check_lab(course, lab, ours=False, gates=gates)
+        assert result.passed, [gate.faults for gate in result.gates]
 
 
 def _faults(course: Course, number: int) -> list[str]:
