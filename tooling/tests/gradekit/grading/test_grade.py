@@ -37,7 +37,8 @@ def test_right_wrong_and_untouched(tiny_course: Course, grader: LocalGrader) -> 
 
 
 def test_a_warning_costs_nothing_and_an_error_only_its_cell(tiny_course: Course, grader: LocalGrader) -> None:
-    noisy = "import sys, warnings\ndef square(x):\n    warnings.warn('careful')\n    print('!', file=sys.stderr)\n    return x * x"
+    noisy = "import sys, warnings\ndef square(x):\n    warnings.warn('careful')\n"
+    noisy += "    print('!', file=sys.stderr)\n    return x * x"
     submit(tiny_course, "noisy", {**RIGHT, "square": noisy})
     submit(tiny_course, "broken", {**RIGHT, "square": "def square(x:"})
     grader.grade(tiny_course, "ps1")
@@ -67,7 +68,8 @@ def test_a_dead_kernel_costs_its_cell(tiny_course: Course, grader: LocalGrader, 
 def test_a_hung_cell_costs_itself(tiny_course: Course, grader: LocalGrader) -> None:
     tiny_course.config.Execute.timeout = 2
     submit(tiny_course, "hung", {**RIGHT, "square": "def square(x):\n    while True: pass"})
-    stubborn = "def square(x):\n    while True:\n        try:\n            while True: pass\n        except BaseException: pass"
+    loop = "    while True:\n        try:\n            while True: pass\n        except BaseException: pass"
+    stubborn = f"def square(x):\n{loop}"
     submit(tiny_course, "stubborn", {**RIGHT, "square": stubborn})
     start = time.monotonic()
     grader.grade(tiny_course, "ps1")
@@ -164,7 +166,8 @@ def test_a_killed_run_loses_nothing_and_goes_on(tiny_course: Course) -> None:
         submit(tiny_course, student, RIGHT)
     command = [sys.executable, "-m", "gradekit.cli", "grade", "ps1", "--course-dir", str(tiny_course.root)]
     for seconds in (2.5, 3.5, 4.0):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        quiet = subprocess.DEVNULL
+        process = subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True)
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -11,7 +11,8 @@ from nbformat.v4 import new_output
 
 def cell(*outputs: NotebookNode, points: float = 3, solution: bool = False, kind: str = "code") -> NotebookNode:
     make = nbformat.v4.new_code_cell if kind == "code" else nbformat.v4.new_markdown_cell
-    made = make(source="", metadata={"nbgrader": {"grade_id": "t", "grade": True, "points": points, "solution": solution}})
+    meta = {"grade_id": "t", "grade": True, "points": points, "solution": solution}
+    made = make(source="", metadata={"nbgrader": meta})
     if kind == "code":
         made.outputs = list(outputs)
     return made
@@ -59,9 +60,14 @@ def test_outputs_decide(outputs: tuple[NotebookNode, ...], status: Status, score
 
 
 def test_hardware_that_is_not_here_is_neither_passed_nor_zero() -> None:
-    verdict = judge(cell(new_output("error", ename="NotGradedHere", evalue="warp shuffles: needs a GPU", traceback=[])))
+    output = new_output("error", ename="NotGradedHere", evalue="warp shuffles: needs a GPU", traceback=[])
+    asking = cell(output)
+    asking.source = 'hardware.require_gpu("warp shuffles")'
+    verdict = judge(asking)
     assert (verdict.status, verdict.score) == (Status.NOT_HERE, None)
     assert "GPU" in verdict.reason
+    # A student's function that raises it, in a test that asks for no hardware, has failed.
+    assert judge(cell(output)).score == 0
 
 
 def test_a_cell_that_was_not_run_earns_nothing_and_says_why() -> None:
@@ -76,3 +82,9 @@ def test_a_manual_cell_waits_for_a_person_unless_it_was_left_as_released(kind: s
     assert judge(manual).score is None
     blank = judge(manual, changed=False)
     assert (blank.status, blank.score) == (Status.BLANK, 0)
+
+
+def test_a_task_waits_for_a_person_also_when_its_text_is_as_released() -> None:
+    task = cell(kind="markdown")
+    task.metadata["nbgrader"] |= {"grade": False, "task": True}
+    assert judge(task, changed=False).status == Status.MANUAL

@@ -13,6 +13,7 @@ from gradekit.grading.plan import read_targets
 from gradekit.grading.sanitize import sanitize
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from notebookmutation import mutated
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_changed_metadata_is_restored(target: Target, released: dict[str, Any], 
 
 
 def test_deleted_cells_come_back_in_their_place(target: Target, released: dict[str, Any]) -> None:
-    released["cells"] = [c for c in released["cells"] if c["metadata"].get("nbgrader", {}).get("grade_id") != "test-square"]
+    released["cells"].remove(find(released, "test-square"))
     clean = sanitize(put(released), target)
     assert ids(clean.notebook) == ALL
     assert any("test-square was missing" in finding for finding in clean.findings)
@@ -106,6 +107,15 @@ def test_a_retyped_cell_gets_its_kind_back(target: Target, released: dict[str, A
     clean = sanitize(put(released), target)
     kinds = {c.metadata["nbgrader"]["grade_id"]: c.cell_type for c in clean.notebook.cells if "nbgrader" in c.metadata}
     assert kinds["test-square"] == "code"
+
+
+def test_pictures_in_an_answer_are_kept(target: Target, released: dict[str, Any]) -> None:
+    picture = {"plot.png": {"image/png": ["aGVs\n", "bG8="]}}
+    find(released, "reflect")["attachments"] = {**picture, "bad": 3, "worse": {"image/png": 7, "text/plain": ["x"]}}
+    clean = sanitize(put(released), target)
+    reflect = next(c for c in clean.notebook.cells if c.metadata.get("nbgrader", {}).get("grade_id") == "reflect")
+    assert reflect.attachments == {"plot.png": {"image/png": "aGVs\nbG8="}, "worse": {"text/plain": "x"}}
+    nbformat.validate(clean.notebook)
 
 
 def test_a_stolen_grade_id_is_taken_away(target: Target, released: dict[str, Any]) -> None:
@@ -146,36 +156,10 @@ def test_an_old_notebook_format_is_brought_up_to_date(target: Target, tiny_cours
     assert ids(clean.notebook) == ALL
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=8,
-)
-
-
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_mutation_is_survived(target: Target, released: dict[str, Any], data: st.DataObject) -> None:
-    notebook = json.loads(json.dumps(released))
-    for _ in range(data.draw(st.integers(1, 4))):
-        node: Any = notebook
-        while True:
-            keys = list(node) if isinstance(node, dict) else list(range(len(node)))
-            if not keys:
-                break
-            key = data.draw(st.sampled_from(keys))
-            if isinstance(node[key], dict | list) and node[key] and data.draw(st.booleans()):
-                node = node[key]
-                continue
-            action = data.draw(st.sampled_from(["replace", "delete", "repeat"]))
-            if action == "replace":
-                node[key] = data.draw(JSON)
-            elif action == "delete":
-                del node[key]
-            elif isinstance(node, list):
-                node.append(node[key])
-            break
-    clean = sanitize(json.dumps(notebook).encode(), target)
+    clean = sanitize(mutated(released, data), target)
     assert sorted(ids(clean.notebook)) == sorted(ALL)
     nbformat.validate(clean.notebook)
     points = [c.metadata["nbgrader"].get("points", 0) for c in clean.notebook.cells if "nbgrader" in c.metadata]
