@@ -23,11 +23,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Author, grade and report on an nbgrader course.",
 )
+bench = typer.Typer(no_args_is_help=True, help="Measure against a baseline in the same run; print a table, write JSON.")
+app.add_typer(bench, name="bench")
 console = Console()
 errors = Console(stderr=True)
 
 CourseDir = Annotated[Path, typer.Option("--course-dir", help="The course's folder.", envvar="GRADEKIT_COURSE")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+JsonPath = Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")]
 
 
 @app.command()
@@ -305,6 +308,36 @@ def demo(
     if wrong:
         errors.print(f"{len(wrong)} marks are not those that the answer bank says; see the table.", style="bold red")
         raise typer.Exit(1)
+
+
+@bench.command("grading")
+def bench_grading(
+    only: Annotated[str | None, typer.Argument(help="imports, trivial, compute or growth; all by default.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small classes, rough figures.")] = False,
+    json: JsonPath = None,
+) -> None:
+    """Grade classes with stock nbgrader and with gradekit; equal marks are required."""
+    from gradekit.bench.grading import PARTS, run
+
+    if only is not None and only not in PARTS:
+        raise CourseError(f"There is no '{only}' to measure. There are: {', '.join(PARTS)}.")
+    run(json, quick=quick, only=only)
+
+
+@bench.command("kernels")
+def bench_kernels(json: JsonPath = None) -> None:
+    """Start kernels: stock, forked, forked into the sandbox."""
+    from gradekit.bench.kernels import run
+
+    run(json)
+
+
+@bench.command("cudasim")
+def bench_cudasim(json: JsonPath = None) -> None:
+    """Run CUDA kernels on the CPU: labkit.cudasim and numba's simulator."""
+    from gradekit.bench.cudasim import run
+
+    run(json)
 
 
 def _progress(quiet: bool = False) -> Progress:
