@@ -75,6 +75,9 @@ def build(readable: Iterable[str]) -> None:
     old_umask = os.umask(0o022)
     new = "/tmp"
     linux.mount("tmpfs", new, "tmpfs", _LOCKED, "size=4m,nr_inodes=4096,mode=755")
+    # The server's own /tmp, for libraries that write while they are imported. First, since an environment may lie there.
+    os.mkdir(new + "/tmp")
+    linux.mount("tmpfs", new + "/tmp", "tmpfs", _LOCKED, "size=64m,mode=1777")
     for tree in read_only:
         _place(tree, new + tree.path)
         linux.set_mount_attributes(
@@ -86,7 +89,7 @@ def build(readable: Iterable[str]) -> None:
         _place(tree, new + tree.path)
     for tree in gpus:
         _place(tree, new + tree.path.replace("/dev", _GPU, 1))
-    for folder in ("/proc", "/dev/shm", "/dev/pts", "/tmp", WORK, _BOX, _GPU, _OLD):
+    for folder in ("/proc", "/dev/shm", "/dev/pts", WORK, _BOX, _GPU, _OLD):
         os.makedirs(new + folder, exist_ok=True)
     for name, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
         os.symlink(target, f"{new}/dev/{name}")
@@ -94,8 +97,6 @@ def build(readable: Iterable[str]) -> None:
     Path(f"{new}/etc/passwd").write_text("root:x:0:0::/:/bin/false\nstudent:x:1000:1000::/tmp/home:/bin/sh\n")
     Path(f"{new}/etc/group").write_text("root:x:0:\nstudent:x:1000:\n")
     Path(f"{new}/etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
-    # The server's own /tmp, for libraries that write while they are imported.
-    linux.mount("tmpfs", new + "/tmp", "tmpfs", _LOCKED, "size=64m,mode=1777")
     os.umask(old_umask)
     linux.pivot_root(new, new + _OLD)
     os.chdir("/")
