@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,8 @@ def measure(workload: Workload, folder: Path) -> dict[str, Any]:
     root = folder / workload.name
     build(root / "course", workload, max(*workload.ours, *workload.stock))
     seconds: dict[str, list[float]] = {"stock": [], "ours": [], "limit": []}
+    for command in (_stock_command, _our_command, lambda course: _limit_command(course, workload)):
+        _timed(command(_class(root, 1, "warm-up")))  # files into memory, modules into bytecode
     for stock, ours in zip(workload.stock, workload.ours, strict=True):
         courses = {"stock": _class(root, stock, "stock"), "ours": _class(root, ours, "ours")}
         seconds["stock"].append(_timed(_stock_command(courses["stock"])))
@@ -282,11 +284,13 @@ def _sampled(command: _Command, every: float) -> list[float]:
     done = threading.Event()
 
     def sample() -> None:
-        while not done.wait(every):
+        while True:
             try:
                 samples.append(_pss_kib(process.pid) / 1024)
             except PermissionError:  # other users' processes: a fork server of the namespaces level
                 samples.clear()
+                return
+            if done.wait(every):
                 return
 
     sampler = threading.Thread(target=sample)
@@ -317,28 +321,33 @@ def _pss_kib(root: int) -> int:
 def _show(figures: dict[str, Any]) -> None:
     console = Console()
     table = Table(title=f"Grading, {figures['width']} jobs at a time on {figures['cpus']} CPUs")
-    table.add_column("notebooks")
-    headings = ("per hour, stock", "gradekit", "ratio", "s each more, stock", "gradekit", "ratio", "limit", "above it")
-    for heading in (*headings, "MiB at peak", "of the limit"):
-        table.add_column(heading, justify="right")
-    for name, row in figures.items():
-        if not isinstance(row, dict) or "marginal_s" not in row:
-            continue
-        hour, each, memory = row["per_hour"], row["marginal_s"], row["memory_mib"]
-        table.add_row(
-            name,
-            f"{hour['stock']:,.0f}",
-            f"{hour['ours']:,.0f}",
-            f"{row['ratio_class']:.1f}",
-            f"{each['stock']:.2f}",
-            f"{each['ours']:.3f}",
-            f"{row['ratio_marginal']:.1f}",
-            f"{each['limit']:.4f}",
-            f"{row['above_limit_s']:.3f}",
-            *(f"{memory[k]:,.0f}" if memory[k] else "not readable" for k in ("ours", "limit")),
-        )
-    console.print(table)
-    console.print(f"Per hour: a class of {figures['class']}, start-up included, from the two class sizes measured.")
+    measured = {name: figures[name] for name in figures if name in PARTS and name != "growth"}
+    table.add_column("")
+    for name in measured:
+        table.add_column(name, justify="right")
+
+    def add(heading: str, cell: Callable[[dict[str, Any]], str]) -> None:
+        table.add_row(heading, *(cell(row) for row in measured.values()))
+
+    add("submissions per hour, stock", lambda row: f"{row['per_hour']['stock']:,.0f}")
+    add("gradekit", lambda row: f"{row['per_hour']['ours']:,.0f}")
+    add("times stock", lambda row: f"{row['ratio_class']:.1f}")
+    table.add_section()
+    add("one more submission, stock, s", lambda row: f"{row['marginal_s']['stock']:.2f}")
+    add("gradekit", lambda row: f"{row['marginal_s']['ours']:.3f}")
+    add("times stock", lambda row: f"{row['ratio_marginal']:.1f}")
+    add("the limit", lambda row: f"{row['marginal_s']['limit']:.4f}")
+    add("gradekit above the limit", lambda row: f"{row['above_limit_s']:.3f}")
+    table.add_section()
+    add("memory at peak, gradekit, MiB", lambda row: _shown(row["memory_mib"]["ours"]))
+    add("the limit", lambda row: _shown(row["memory_mib"]["limit"]))
+    if measured:
+        console.print(table)
+        console.print(f"Per hour: a class of {figures['class']}, start-up included, from the two classes measured.")
     if "growth" in figures:
         grown = figures["growth"]
         console.print(f"{grown['submissions']} submissions added {grown['growth_mib']:.1f} MiB to all processes.")
+
+
+def _shown(mib: float | None) -> str:
+    return "not readable" if mib is None else f"{mib:,.0f}"

@@ -10,12 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 from gradekit.course import Course, CourseError
-from gradekit.grading.local import LocalGrader
+from gradekit.grading.local import LocalGrader, visible_gpus
 from gradekit.grading.plan import RECORD
 from nbgrader.api import Gradebook
-from tinycourse import RIGHT, scores, submit
+from nbgrader.apps.api import NbGraderAPI
+from tinycourse import RIGHT, TINY_LAB, build_course, scores, submit
 
 FULL = {"test-square": 2, "test-root": 3, "reflect": None}
 
@@ -192,3 +194,43 @@ def test_a_locked_gradebook_is_waited_for(tiny_course: Course, grader: LocalGrad
     threading.Timer(7, holder.rollback).start()
     assert not grader.grade(tiny_course, "ps1").failed
     assert scores(tiny_course, "a") == FULL
+
+
+ASKS = """import math, os
+class NotGradedHere(Exception): pass
+def require_gpu(what):
+    if os.environ["CUDA_VISIBLE_DEVICES"] not in ("3", "5"): raise NotGradedHere(what)
+"""
+
+
+def test_a_job_that_wants_a_gpu_gets_one_of_those_listed_and_what_waited_for_one_is_graded_again(
+    tmp_path: Path, grader: LocalGrader
+) -> None:
+    text = TINY_LAB.replace("import math\n", ASKS).replace("assert square(3)", "require_gpu('this')\nassert square(3)")
+    course = build_course(tmp_path / "course", text)
+    source = course.path("source", "ps1") / "warm-up.ipynb"
+    notebook = nbformat.read(source, as_version=4)
+    notebook.metadata["gradekit"]["gpu"] = True
+    nbformat.write(notebook, source)
+    done = NbGraderAPI(course.directory, config=course.config).generate_assignment("ps1")
+    assert done["success"], done["log"]
+    for student in ("a", "b", "c"):
+        submit(course, student, RIGHT)
+    grader.grade(course, "ps1")
+    assert scores(course, "a") == {**FULL, "test-square": None}
+    assert len(grader.grade(course, "ps1").skipped) == 3
+    with LocalGrader(1, gpus=("3", "5")) as with_gpus:
+        result = with_gpus.grade(course, "ps1")
+        assert {outcome.gpu for _, (outcome,) in result.graded} == {"3", "5"}
+        assert len(with_gpus.grade(course, "ps1").skipped) == 3
+    assert scores(course, "a") == scores(course, "b") == scores(course, "c") == FULL
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"), [("", ()), ("2", ("2",)), ("1, 0", ("1", "0")), ("GPU-8f,MIG-3", ("GPU-8f", "MIG-3"))]
+)
+def test_the_gpus_of_a_machine_are_those_it_was_given(
+    visible: str, found: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert visible_gpus() == found
