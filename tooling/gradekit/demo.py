@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -360,7 +360,7 @@ def hand_in(course: Course, klass: Class, progress: Callable[[], None]) -> None:
         each(on_time)
         if pending:
             _set_due_date(course, {plan.assignment for plan in pending})
-            time.sleep(1)  # nbgrader's time stamps are whole seconds
+            time.sleep(2)  # until it has passed
         each(late)
 
 
@@ -404,10 +404,10 @@ def _is_collected(course: Course, plan: Plan) -> bool:
 
 
 def _set_due_date(course: Course, assignments: set[str]) -> None:
-    now = datetime.now(UTC).replace(microsecond=0, tzinfo=None)
+    due = datetime.now(UTC).replace(microsecond=0, tzinfo=None) + timedelta(seconds=1)
     with Gradebook(course.db_url, course.course_id) as gradebook:
         for assignment in assignments:
-            gradebook.update_or_create_assignment(assignment, duedate=now)
+            gradebook.update_or_create_assignment(assignment, duedate=due)
 
 
 def fetch_feedback(course: Course, klass: Class, students: set[tuple[str, str]]) -> None:

@@ -75,7 +75,7 @@ def build(readable: Iterable[str]) -> None:
     old_umask = os.umask(0o022)
     new = "/tmp"
     linux.mount("tmpfs", new, "tmpfs", _LOCKED, "size=4m,nr_inodes=4096,mode=755")
-    # The server's own /tmp, for libraries that write while they are imported. First, since an environment may lie there.
+    # The server's own /tmp, for libraries that write while they are imported. First: an environment may lie there.
     os.mkdir(new + "/tmp")
     linux.mount("tmpfs", new + "/tmp", "tmpfs", _LOCKED, "size=64m,mode=1777")
     for tree in read_only:

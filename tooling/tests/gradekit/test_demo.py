@@ -21,7 +21,7 @@ BANK = {
         '    warnings.warn("slow")\n    return x**0.5\n'
     ),
     "wrong_double.py": "# loses: test-square\n# Doubles.\n\n# %% square\ndef square(x):\n    return x + x\n",
-    "wrong_half.py": "# loses: test-root keeps 2\n# Halves: right for 0 and 4.\n\n# %% root\ndef root(x):\n    return x / 2\n",
+    "wrong_half.py": "# loses: test-root keeps 2\n# Right for 0 and 4.\n\n# %% root\ndef root(x):\n    return x / 2\n",
     "wrong_unfinished.py": "# loses: test-root\n# Stopped half way.\n\n# %% root\n# untouched\n",
 }
 
@@ -67,9 +67,7 @@ def test_the_gradebook_holds_what_the_answer_bank_says(taught: tuple[Course, str
     plans = plan_class(course, 8, 3).plans
     (lab,) = course.labs("ps1")
     assert marks(course) == {plan.student: sum(plan.expected(lab).values()) for plan in plans}
-    assert {plan.style("warm-up") for plan in plans} >= {Style.REFERENCE, Style.UNTOUCHED, "double", "unfinished"} - {
-        "double"
-    }
+    assert {plan.style("warm-up") for plan in plans} >= {Style.REFERENCE, Style.UNTOUCHED, "unfinished"}
     for plan in plans:
         assert re.search(rf"{plan.student}\b.*warm-up", printed)
     assert str(course.root / "gradebook.db") in printed
@@ -92,9 +90,9 @@ def test_late_and_repeated_submissions_went_through_the_exchange(taught: tuple[C
 def test_every_student_has_fetched_their_feedback(taught: tuple[Course, str]) -> None:
     course, _ = taught
     for plan in plan_class(course, 8, 3).plans:
-        pages = list((course.root / ".demo" / plan.student / "work" / "ps1" / "feedback").rglob("warm-up.html"))
-        assert len(pages) == 1
-        assert "the square of a negative number" not in (course.root / ".demo" / plan.student / "work" / "ps1" / "warm-up.ipynb").read_text()
+        work = course.root / ".demo" / plan.student / "work" / "ps1"
+        assert len(list((work / "feedback").rglob("warm-up.html"))) == 1
+        assert "the square of a negative number" not in (work / "warm-up.ipynb").read_text()
 
 
 def test_the_release_has_neither_solutions_nor_the_text_half(taught: tuple[Course, str]) -> None:

@@ -111,7 +111,7 @@ def test_a_pasted_image_is_refused_because_the_text_cannot_hold_it(stem: Path) -
 
 
 LINES = st.lists(
-    st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc"), exclude_characters="\u2028\u2029\x85"), max_size=30)
+    st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\u2028\u2029\x85"), max_size=30)
     | st.sampled_from(["%timeit f()", "!ls", "# %%", "x = 1", "    return", "# ---", '"""', "### BEGIN SOLUTION"]),
     max_size=6,
 ).map("\n".join)
