@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from nbgrader.api import Gradebook
@@ -47,7 +47,7 @@ class Graded:
     """What a run did to one assignment.
 
     Attributes:
-        graded: the submissions whose marks were written, with their outcomes.
+        graded: the submissions whose marks were written, with their outcomes less the executed notebooks.
         skipped: those that were graded before and have not changed.
         failed: submission -> why it could not be graded; nothing of it was recorded.
         seconds: wall time of the whole run.
@@ -141,7 +141,8 @@ def grade(
             except Exception as error:
                 _fail(done, submission, error, progress)
                 continue
-            done.graded.append((submission, under_way.outcomes))
+            # A class of thousands must not pile up in memory: the executed notebooks lie in the autograded folder.
+            done.graded.append((submission, [replace(outcome, notebook="") for outcome in under_way.outcomes]))
             _log(under_way.planned, under_way.outcomes)
             progress(submission, "graded")
     done.seconds = time.monotonic() - start
