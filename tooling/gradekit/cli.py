@@ -295,7 +295,8 @@ def demo(
     course_dir: CourseDir = Path("."),
 ) -> None:
     """Run the whole course with a class made from the answer bank, and show the marks."""
-    from gradekit.demo import result_table, run_course
+    from gradekit.demo.marks import result_table
+    from gradekit.demo.run import run_course
 
     course = Course.open(course_dir)
     _log_to(errors, logging.ERROR)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from gradekit.course import Course
-from gradekit.demo import Style, plan_class
+from gradekit.demo.plan import Style, plan_class
 from nbgrader.api import Gradebook
 from tinycourse import build_course
 
@@ -68,7 +68,7 @@ def marks(course: Course) -> dict[str, float]:
 
 def test_the_gradebook_holds_what_the_answer_bank_says(taught: tuple[Course, str]) -> None:
     course, printed = taught
-    plans = plan_class(course, 8, int(SEED)).plans
+    plans = plan_class(course, 8, int(SEED))
     (lab,) = course.labs("ps1")
     assert marks(course) == {plan.student: sum(plan.expected(lab).values()) for plan in plans}
     assert {plan.style("warm-up") for plan in plans} >= {Style.REFERENCE, Style.UNTOUCHED, "unfinished"}
@@ -80,7 +80,7 @@ def test_the_gradebook_holds_what_the_answer_bank_says(taught: tuple[Course, str
 
 def test_late_and_repeated_submissions_went_through_the_exchange(taught: tuple[Course, str]) -> None:
     course, _ = taught
-    plans = plan_class(course, 8, int(SEED)).plans
+    plans = plan_class(course, 8, int(SEED))
     inbound = [p.name.split("+")[0] for p in (course.exchange / course.course_id / "inbound").iterdir()]
     with Gradebook(course.db_url, course.course_id) as gradebook:
         for plan in plans:
@@ -93,7 +93,7 @@ def test_late_and_repeated_submissions_went_through_the_exchange(taught: tuple[C
 
 def test_every_student_has_fetched_their_feedback(taught: tuple[Course, str]) -> None:
     course, _ = taught
-    for plan in plan_class(course, 8, int(SEED)).plans:
+    for plan in plan_class(course, 8, int(SEED)):
         work = course.root / ".demo" / plan.student / "work" / "ps1"
         assert len(list((work / "feedback").rglob("warm-up.html"))) == 1
         assert "the square of a negative number" not in (work / "warm-up.ipynb").read_text()

@@ -1,0 +1,1 @@
+"""A class that takes the course: ``gradekit demo``, and what ``make`` runs."""
