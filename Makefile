@@ -16,6 +16,7 @@ test: $(VENV)/.installed-dev ## Set everything up and run every check and test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/gradekit sync --check
+	$(BIN)/gradekit check
 	$(BIN)/pytest
 
 install: $(VENV)/.installed ## Make the virtual environment
@@ -52,6 +53,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt tooling/bootstrap.sh
 	@tooling/bootstrap.sh $(VENV) cluster
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(VENV)/.installed tooling/system-packages.sh
+	@tooling/system-packages.sh
 	@tooling/bootstrap.sh $(VENV) cluster,dev
 	@touch $@
