@@ -71,6 +71,29 @@ def sync(
 
 
 @app.command()
+def new(
+    lab: Annotated[str, typer.Argument(help="The id of a planned lab of the syllabus, such as 1.3.2.")],
+    course_dir: CourseDir = Path("."),
+) -> None:
+    """Lay out a planned lab with every section and an answer bank, and say which gates it does not pass yet."""
+    from gradekit.authoring.check import State, check_lab
+    from gradekit.authoring.scaffold import lay_out
+
+    course = Course.open(course_dir)
+    laid = lay_out(course, lab)
+    for path in laid.files:
+        console.print(f"wrote {path.relative_to(course.root)}", highlight=False, soft_wrap=True)
+    for instruction in laid.also:
+        console.print(f"edit {instruction}", highlight=False, soft_wrap=True, markup=False)
+    result = check_lab(course, laid.lab, ours=True)
+    passed = sum(gate.state is State.PASSED for gate in result.gates)
+    console.print(f"{passed} of {len(result.gates)} gates are passed already. Not yet:", highlight=False)
+    for gate in (gate for gate in result.gates if gate.state is State.FAILED):
+        for fault in gate.faults:
+            console.print(f"  {gate.number} {gate.name}: {fault}", highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command()
 def answers(
     lab: Annotated[str, typer.Argument(help="A lab, by name or by an id such as 1.3.1.")],
     course_dir: CourseDir = Path("."),

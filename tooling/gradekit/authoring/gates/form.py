@@ -32,6 +32,8 @@ SECTIONS = (
     "## Clean up",
 )
 MEDIAN_LINES, CODE_LINES, SOLUTION_LINES, MARKDOWN_LINES = 10, 40, 60, 25
+#: Marks what the author of a new lab still has to write.
+PLACEHOLDER = "TO WRITE"
 _KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -42,6 +44,7 @@ def check(subject: Subject) -> Iterator[Fault]:
         yield from ids(subject)
         yield from sections(subject)
         yield from sizes(subject)
+        yield from placeholders(subject)
 
 
 def pair(subject: Subject) -> Iterator[Fault]:
@@ -116,6 +119,13 @@ def sizes(subject: Subject) -> Iterator[Fault]:
         yield Fault(f"the median code cell has {median:g} lines, more than {MEDIAN_LINES}; split the longest")
 
 
+def placeholders(subject: Subject) -> Iterator[Fault]:
+    """What `gradekit new` left to the author."""
+    left = [cell for cell in subject.lab.cells if PLACEHOLDER in cell.source]
+    if left:
+        line = next(n for n, text in enumerate(left[0].source.splitlines(), 1) if PLACEHOLDER in text)
+        message = f"'{PLACEHOLDER}' stands in {len(left)} cells, first here; put your own words in its place"
+        yield Fault(message, subject.name_of(left[0].index), line)
 
 
 GATE = Gate(1, "format", check, prose=True)
