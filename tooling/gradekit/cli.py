@@ -7,7 +7,7 @@ import os
 from contextlib import AbstractContextManager
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -197,24 +197,36 @@ def _called(stem: Path, name: str) -> bool:
 
 @app.command()
 def status(json: Json = False, course_dir: CourseDir = Path(".")) -> None:
-    """Show the syllabus: which labs are written, which are planned, and what each builds on."""
+    """Show the syllabus: which labs are written, which are planned, what each builds on, and which gates it passed."""
+    from gradekit.authoring.check import passed_before
     from gradekit.syllabus import load, status_rows
 
-    rows = status_rows(load(course_dir / "syllabus.yaml"), course_dir)
+    syllabus = load(course_dir / "syllabus.yaml")
+    rows = status_rows(syllabus, course_dir)
+    gates = {}
+    if any(row.status == "written" for row in rows):
+        course = Course.open(course_dir)
+        ids = {entry.slug: entry.id for entry in syllabus.labs}
+        gates = {ids[lab.name]: passed_before(course, lab) for lab in course.labs() if lab.name in ids}
     if json:
-        print(dump_json([vars(row) for row in rows]))
+        known = {lab: {"passed": passed, "of": of} for lab, (passed, of) in gates.items()}
+        print(dump_json([{**vars(row), "gates": known.get(row.lab)} for row in rows]))
         return
     written = sum(row.status == "written" for row in rows)
     table = Table(title=f"{written} of {len(rows)} labs are written")
-    for heading in ("lab", "title", "status", "hours", "hardware", "builds on"):
-        table.add_column(heading, justify="right" if heading == "hours" else "left")
+    for heading in ("lab", "title", "status", "gates", "hours", "hardware", "builds on"):
+        justify: Literal["left", "right"] = "right" if heading == "hours" else "left"
+        table.add_column(heading, justify=justify, no_wrap=heading == "gates")
     module = None
     for row in rows:
         if module not in (None, row.module):
             table.add_section()
         module = row.module
         style = "bold green" if row.status == "written" else "dim"
-        table.add_row(row.lab, row.title, row.status, f"{row.hours:g}", row.tier, row.builds_on or "", style=style)
+        passed, of = gates.get(row.lab, (0, 0))
+        so_far = f"{passed}/{of}" if passed else "not checked" if of else ""
+        cells = (row.lab, row.title, row.status, so_far, f"{row.hours:g}", row.tier, row.builds_on or "")
+        table.add_row(*cells, style=style)
     console.print(table)
 
 

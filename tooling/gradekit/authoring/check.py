@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
 
 from gradekit.authoring import answers, cache
 from gradekit.authoring.gates import GATES
@@ -68,10 +70,32 @@ def check(
             yield done.result()
 
 
-def planned(course: Course) -> set[str]:
+def passed_before(course: Course, lab: Lab, *, gates: Sequence[Gate] = GATES) -> tuple[int, int]:
+    """How many gates the lab passed when it was last checked, as it is now, of how many that apply. Runs nothing."""
+    ours = lab.name in planned(course)
+    passed = cache.load(_passes(course, lab))
+    applicable = [gate for gate in gates if ours or gate.everywhere]
+    try:
+        keys = {prose: content(course, lab, ours, prose=prose) for prose in (True, False)}
+    except CourseError:  # the notebook cannot be read
+        return 0, len(applicable)
+    return sum(passed.get(str(gate.number)) == keys[gate.prose] for gate in applicable), len(applicable)
+
+
+def planned(course: Course) -> frozenset[str]:
     """The labs of the course's syllabus, which keep every rule; none in a course without one."""
     path = course.root / "syllabus.yaml"
-    return {lab.slug for lab in load_syllabus(path).labs} if path.exists() else set()
+    return _planned(path, path.stat().st_mtime_ns) if path.exists() else frozenset()
+
+
+@lru_cache(maxsize=1)
+def _planned(path: Path, changed: int) -> frozenset[str]:
+    return frozenset(lab.slug for lab in load_syllabus(path).labs)
+
+
+def _passes(course: Course, lab: Lab) -> Path:
+    """Where the gates that a lab passed are kept, each with the content that passed it."""
+    return cache.folder(course) / "gates" / f"{lab.name}.json"
 
 
 def check_lab(
@@ -79,7 +103,7 @@ def check_lab(
 ) -> LabResult:
     """Bring one lab through the gates."""
     start = time.monotonic()
-    path = cache.folder(course) / "gates" / f"{lab.name}.json"
+    path = _passes(course, lab)
     passed = {} if fresh else cache.load(path)
     applicable = [gate for gate in gates if ours or gate.everywhere]
     try:
