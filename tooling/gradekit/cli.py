@@ -191,6 +191,20 @@ def mutate(
         raise typer.Exit(1)
 
 
+@app.command()
+def solutions(
+    assignment: Annotated[str, typer.Argument(help="The assignment whose solutions are to be published.")],
+    before_deadline: Annotated[bool, typer.Option("--before-deadline", help="Even if students may hand in.")] = False,
+    course_dir: CourseDir = Path("."),
+) -> None:
+    """Write solution notebooks: the reference, other right answers measured, wrong ones and what caught them."""
+    from gradekit.authoring.solutions import publish
+
+    course = Course.open(course_dir)
+    for path in publish(course, assignment, before_deadline=before_deadline):
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
+
+
 def _called(stem: Path, name: str) -> bool:
     return stem.name == name or stem.name.startswith(f"{name}-")
 
