@@ -5,6 +5,8 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +60,26 @@ def test_ordinary_user_gets_namespaces() -> None:
     assert said["texts"][4].startswith("MemoryError")
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user of the machine may enter; pytest's own are closed, and closed again by every run."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @needs_root
-def test_container_rung_keeps_the_promises_it_makes(tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
+def test_container_rung_keeps_the_promises_it_makes(open_folder: Path) -> None:
+    secret = open_folder / "secret"
     secret.write_text("hidden tests")
     secret.chmod(0o644)
-    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(0o755)
     said = run_as(
         CONTAINER,
         "import os; print(os.getuid() >= 1000, os.path.basename(os.getcwd()))",
         f"print(open({str(secret)!r}).read())",
         "import socket; socket.socket(socket.AF_INET)",
         "import os; os.kill(os.getppid(), 9)",
-        f"print(os.listdir({str(tmp_path)!r}))",
+        f"print(os.listdir({str(open_folder)!r}))",
         "open('/tmp/intruder', 'w')",
         "import ctypes; print(ctypes.CDLL(None).shmget(0, 4096, 0o1600))",
         "import torch; print(torch.ones(3).sum().item())",
@@ -91,22 +99,18 @@ def test_container_rung_keeps_the_promises_it_makes(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_container_rung_needs_landlock_to_keep_files(tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
+def test_container_rung_needs_landlock_to_keep_files(open_folder: Path) -> None:
+    secret = open_folder / "secret"
     secret.write_text("hidden tests")
     secret.chmod(0o644)
-    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(0o755)
     said = run_as(CONTAINER, f"print(open({str(secret)!r}).read())", levels=["container"], without=("landlock",))
     assert said["texts"] == ["hidden tests\n"]
 
 
 @needs_root
 @pytest.mark.parametrize("without", [(), ("broker",)])
-def test_container_rung_needs_the_broker_to_keep_sockets(tmp_path: Path, without: tuple[str, ...]) -> None:
-    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(0o755)
-    path = f"{tmp_path}/open-to-all"
+def test_container_rung_needs_the_broker_to_keep_sockets(open_folder: Path, without: tuple[str, ...]) -> None:
+    path = f"{open_folder}/open-to-all"
     attack = f"import socket; socket.socket(socket.AF_UNIX).connect({path!r}); print('THROUGH')"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
