@@ -112,7 +112,7 @@ def machine() -> Machine:
 def prepare_cuda() -> Device:
     """Choose where `numba.cuda` kernels run. Call it before `from numba import cuda`.
 
-    Without a GPU, or when NUMBA_ENABLE_CUDASIM=1 asks for it, kernels run in Numba's simulator. `numba` itself may
+    Without a GPU, or when NUMBA_ENABLE_CUDASIM=1 asks for it, kernels run in `labkit.cudasim`. `numba` itself may
     have been imported already, in this process or in the one that it was forked from; `numba.cuda` may not.
 
     Returns:
@@ -125,7 +125,7 @@ def prepare_cuda() -> Device:
     asked = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
     if gpu is not None and not asked and not simulating():
         return Device(gpu.name, simulated=False)
-    _enable_numba_simulator()
+    _enable_simulator()
     return Device("simulator", simulated=True)
 
 
@@ -170,21 +170,15 @@ def greeting() -> str:
     return "Hello. This machine has no NVIDIA GPU: kernels run in a simulator, at sizes that it can bear."
 
 
-def _enable_numba_simulator() -> None:
-    if "numba.cuda" in sys.modules:
-        if simulating():
-            return
+def _enable_simulator() -> None:
+    if "numba.cuda" in sys.modules and not simulating():
         raise RuntimeError(
             "numba.cuda was imported before it was told to simulate. Restart the kernel, and call "
             "hardware.prepare_cuda() before the first `from numba import cuda`."
         )
-    os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
-    if "numba" in sys.modules:
-        # Read once, when numba is imported, which may have been in the parent of this process.
-        sys.modules["numba"].config.ENABLE_CUDASIM = 1
-    # The simulator runs every CUDA thread as a Python thread, and waits for them in a busy loop that holds the
-    # interpreter lock for a whole interval; Python's 5 ms made small blocks 5 to 10 times slower.
-    sys.setswitchinterval(1e-5)
+    from labkit import cudasim  # imports numba, which a process that only asks about the machine need not do
+
+    cudasim.enable()
 
 
 # ---- the GPU, by NVML (https://docs.nvidia.com/deploy/nvml-api/) ---------------------------------------------------
@@ -241,22 +235,31 @@ def _describe_gpu(nvml: ctypes.CDLL, wanted: str, system_memory: int) -> GPU | N
 
 _PACKAGES = ("numpy", "torch", "numba", "numba-cuda", "matplotlib")
 
-# Adds two arrays and prints what `numba.cuda` said it ran on.
+# A barrier and a shuffle in each block, on the GPU or in the simulator as the environment says.
 _KERNEL = """
 import json
+from labkit import hardware
+device = hardware.prepare_cuda()
 import numpy as np
-from numba import cuda
+from numba import cuda, float32
 
 @cuda.jit
 def add(x, y):
-    i = cuda.grid(1)
-    if i < x.size:
-        y[i] += x[i]
+    slots = cuda.shared.array(2, float32)
+    t = cuda.threadIdx.x
+    value = x[cuda.grid(1)]
+    for offset in (16, 8, 4, 2, 1):
+        value += cuda.shfl_down_sync(0xFFFFFFFF, value, offset)
+    if t % 32 == 0:
+        slots[t // 32] = value
+    cuda.syncthreads()
+    if t == 0:
+        y[cuda.blockIdx.x] = slots[0] + slots[1]
 
-x, y = np.arange(10, dtype=np.float32), np.ones(10, dtype=np.float32)
-add[3, 4](x, y)
-assert (y == np.arange(10) + 1).all(), f"wrong sum: {y}"
-print(json.dumps("0 to 9 added in 3 blocks of 4 threads"))
+x, y = np.arange(192, dtype=np.float32), np.zeros(3, dtype=np.float32)
+add[3, 64](x, y)
+assert (y == x.reshape(3, 64).sum(1)).all(), f"wrong sums: {y}"
+print(json.dumps("0 to 191 added in 3 blocks of 64 threads, with shuffles and a barrier"))
 """
 
 

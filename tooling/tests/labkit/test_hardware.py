@@ -70,7 +70,7 @@ def test_with_a_gpu_nothing_is_simulated_unless_asked(here, monkeypatch):
     assert str(hardware.prepare_cuda()) == "NVIDIA GB10" and not hardware.prepare_cuda().simulated
     hardware.require_gpu("shuffles")
     monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
-    monkeypatch.setattr(hardware, "_enable_numba_simulator", lambda: None)
+    monkeypatch.setattr(hardware, "_enable_simulator", lambda: None)
     assert hardware.prepare_cuda().simulated
 
 
