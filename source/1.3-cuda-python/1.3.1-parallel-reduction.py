@@ -654,10 +654,10 @@ def test_unit_shared():
             check_shared(n, blocks, threads, seed + n)
         ### END HIDDEN TESTS
     with credit.check("global memory: each element read once, one store per block", points=1):
-        total = check_shared(1000, 4, 256, seed=5).total
+        total = check_shared(1024, 4, 256, seed=5).total
         checking.equal(total.stores, 4, what="stores to global memory", hint="one partial for each block")
         total.requests, total.sectors = total.requests - 4, total.sectors - 4  # without those stores
-        check_loads(total, 1000, blocks=4, threads=256)
+        check_loads(total, 1024, blocks=4, threads=256)
     return credit.total()
 
 

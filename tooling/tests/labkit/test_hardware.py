@@ -43,14 +43,15 @@ def set_one(x):
     x[cuda.grid(1)] = 1
 x = np.zeros(4)
 set_one[2, 2](x)
-print(device, x.sum(), hardware.simulating())
+from labkit import cudasim
+print(device, x.sum(), hardware.simulating(), cudasim.is_enabled())
 """
 
 
 @pytest.mark.parametrize("before", ["", "import numba", "import numba, os; os.fork() and (os.wait(), os._exit(0))"])
 def test_kernels_run_in_the_simulator_whatever_was_imported_before(before):
     prepare = "from labkit import hardware; device = hardware.prepare_cuda(); device = hardware.prepare_cuda()"
-    assert python(f"{before}\n{prepare}\n{KERNEL}") == "simulator 4.0 True"
+    assert python(f"{before}\n{prepare}\n{KERNEL}") == "simulator 4.0 True True"
 
 
 def test_numba_cuda_imported_for_a_gpu_cannot_be_turned_into_a_simulator():
