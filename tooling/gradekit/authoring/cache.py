@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from gradekit.authoring.behind import labkit_behind, rules_behind
 from gradekit.authoring.sync import write_atomically
 from gradekit.course import Course, Lab
 
@@ -45,20 +46,26 @@ def digest(*parts: object) -> str:
 
 
 @lru_cache
-def surroundings() -> str:
-    """The fingerprint of what every lab rests on: Python, its libraries, labkit, and the rules themselves."""
-    import labkit
-
-    versions = []
+def versions() -> list[str]:
+    """Python and the libraries that every lab rests on."""
+    found = [sys.version]
     for name in LIBRARIES:
         try:
-            versions.append(f"{name} {importlib.metadata.version(name)}")
+            found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    here = Path(__file__).parent
-    assert labkit.__file__
-    code = [*Path(labkit.__file__).parent.rglob("*.py"), *here.rglob("*.py"), here.parent / "grading" / "judge.py"]
-    return digest(sys.version, versions, files(code))
+    return found
+
+
+def library(sources: Iterable[str]) -> str:
+    """The fingerprint of what code rests on beside itself: Python, its libraries, and what it imports of labkit."""
+    return digest(versions(), files(labkit_behind(sources)))
+
+
+@lru_cache
+def rules(rule: Path) -> str:
+    """The fingerprint of the rules that gave a result, from the file of the one concerned."""
+    return digest(files(rules_behind(rule)))
 
 
 def files(paths: Iterable[Path]) -> list[tuple[str, str]]:

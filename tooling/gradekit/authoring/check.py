@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -76,10 +77,10 @@ def passed_before(course: Course, lab: Lab, *, gates: Sequence[Gate] = GATES) ->
     passed = cache.load(_passes(course, lab))
     applicable = [gate for gate in gates if ours or gate.everywhere]
     try:
-        keys = {prose: content(course, lab, ours, prose=prose) for prose in (True, False)}
+        keys = contents(course, lab, ours, applicable)
     except CourseError:  # the notebook cannot be read
         return 0, len(applicable)
-    return sum(passed.get(str(gate.number)) == keys[gate.prose] for gate in applicable), len(applicable)
+    return sum(passed.get(str(gate.number)) == keys[gate.number] for gate in applicable), len(applicable)
 
 
 def planned(course: Course) -> frozenset[str]:
@@ -107,7 +108,7 @@ def check_lab(
     passed = {} if fresh else cache.load(path)
     applicable = [gate for gate in gates if ours or gate.everywhere]
     try:
-        keys = {gate.number: content(course, lab, ours, prose=gate.prose) for gate in gates}
+        keys = contents(course, lab, ours, gates)
     except CourseError as error:  # the notebook cannot be read: no gate can run
         unread = [GateResult(gate.number, gate.name, State.FAILED, [str(error)], 0.0) for gate in gates]
         return LabResult(lab.name, lab.assignment, unread, time.monotonic() - start)
@@ -137,13 +138,29 @@ def run_gate(gate: Gate, subject: Subject) -> GateResult:
     return GateResult(gate.number, gate.name, state, faults, time.monotonic() - start)
 
 
-def content(course: Course, lab: Lab, ours: bool, *, prose: bool) -> str:
-    """The fingerprint of all that a gate looks at; without ``prose``, of the code and the answers alone."""
+def contents(course: Course, lab: Lab, ours: bool, gates: Sequence[Gate]) -> dict[int, str]:
+    """The fingerprint of all that each gate looks at; for one that reads no prose, of code and answers alone."""
     cells = [(cell.kind, cell.source, str(cell.role), cell.grade_id, cell.points) for cell in lab.cells]
     text = lab.text.read_text(encoding="utf-8") if lab.text.exists() else ""
-    written = [cells, lab.path.read_text(encoding="utf-8"), text] if prose else [c for c in cells if c[0] == "code"]
-    bank = answers.folder(course, lab)
+    code = [cell for cell in cells if cell[0] == "code"]
     config = [course.root / "nbgrader_config.py", course.root / "pyproject.toml"]
-    return cache.digest(
-        cache.surroundings(), ours, written, cache.files(bank.glob("*")), cache.files(config), cache.data_of(lab)
+    around = cache.digest(
+        ours,
+        code,
+        cache.library(code_of(course, lab)),
+        cache.files(answers.folder(course, lab).glob("*")),
+        cache.files(config),
+        cache.data_of(lab),
     )
+    prose = cache.digest(cells, lab.path.read_text(encoding="utf-8"), text)
+    return {
+        gate.number: cache.digest(around, cache.rules(Path(inspect.getfile(gate.check))), prose if gate.prose else "")
+        for gate in gates
+    }
+
+
+def code_of(course: Course, lab: Lab) -> list[str]:
+    """Everything of a lab that may import: its code cells, its answers, and modules among its data."""
+    beside = [*answers.folder(course, lab).glob("*.py"), *(lab.path.parent / "data").rglob("*.py")]
+    cells = [cell.source for cell in lab.cells if cell.kind == "code"]
+    return cells + [path.read_text(encoding="utf-8", errors="replace") for path in sorted(beside)]

@@ -277,7 +277,8 @@ class _Known:
     def __init__(self, course: Course, lab: Lab, graph: Graph) -> None:
         self.path: Path = cache.folder(course) / "mutants" / f"{lab.name}.json"
         self.graph = graph
-        self.around = [cache.surroundings(), cache.data_of(lab)]
+        sources = [graph.notebook.cells[index].source for index in graph.code]
+        self.around = [cache.rules(Path(__file__)), cache.library(sources), cache.data_of(lab)]
         self.entries = cache.load(self.path)
 
     def _context(self, mutant: Mutant, index: int, test: str) -> str:

@@ -137,7 +137,7 @@ def test_what_failed_runs_again_and_prose_costs_no_run(course: Course, monkeypat
     lab.path.write_text(lab.path.read_text().replace("Two bowls", "Three bowls"))
     by_gate = {gate.number: gate.known for gate in check_lab(course, course.lab(LAB), True, gates=cheap).gates}
     assert by_gate == {2: False, 11: True}
-    monkeypatch.setattr(checking.cache, "surroundings", lambda: "another version of labkit")
+    monkeypatch.setattr(checking.cache, "versions", lambda: ["another torch"])
     assert not any(gate.known for gate in check_lab(course, course.lab(LAB), True, gates=cheap).gates)
 
 
