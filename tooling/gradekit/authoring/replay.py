@@ -1,7 +1,8 @@
 """Run many variants of one notebook for the price of their differences.
 
 The notebook runs once, in one process. In front of the cell where a variant begins to differ, that process forks, and
-the fork goes on with the variant's own cells: what comes before is computed once for all of them.
+the fork goes on with the variant's own cells: what comes before is computed once for all of them. A mutant may do
+anything, so all of it happens inside the sandbox, in a process that a sandboxed kernel starts.
 
 Torch, NumPy and numba bear the fork because they are held to one thread and to the CPU here.
 """
@@ -10,18 +11,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import tempfile
+import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
-from nbformat.v4 import new_output
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from gradekit.authoring.run import Execution, blank, workplace
 from gradekit.course import Course, Lab, Role, cells_of
+from gradekit.kernels import ForkServer, KernelRequest, Limits, SandboxedNotebookClient
 
 #: One thread each: a pool of threads does not survive a fork, and variants run beside each other.
 ENVIRONMENT = {
@@ -35,8 +36,26 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "NUMBA_ENABLE_CUDASIM")
 GIB = 1 << 30
+
+#: On all variants together. Time is bounded for each variant by itself.
+LIMITS = Limits(
+    wall_s=7200, cpu_s=7200, memory_bytes=12 * GIB, disk_bytes=2 * GIB, disk_files=200_000, output_bytes=256 << 20
+)
+
+#: Runs in the sandboxed kernel. The request holds hidden tests: it is gone from the work folder before anything runs.
+_DRIVER = """
+import shutil, subprocess, sys
+with open(".replay/request.json", "rb") as file: request = file.read()
+with open(".replay/replay_child.py") as file: program = file.read()
+shutil.rmtree(".replay")
+child = subprocess.Popen(
+    [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+)
+records, complaints = child.communicate(request)
+print(records.decode(), end="")
+print(complaints.decode(errors="replace")[-2000:] or f"(exit status {child.returncode})", file=sys.stderr)
+"""
 
 
 class ReplayError(Exception):
@@ -105,32 +124,16 @@ def replay(
         "variants": [{**vars(v), "steps": [step(i, source) for i, source in v.steps]} for v in variants],
     }
     records: dict[str | None, list[dict]] = {None: [], **{v.name: [] for v in variants}}
-    with workplace(course, lab) as here, tempfile.TemporaryFile() as complaints:
-        with subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("replay_child.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=complaints,
-            cwd=here,
-            env=environment(here.parent),
-            start_new_session=True,
-        ) as process:
-            assert process.stdin and process.stdout
-            try:
-                process.stdin.write(json.dumps(request).encode())
-                process.stdin.close()
-                for line in process.stdout:
-                    record = json.loads(line)
-                    records[record["variant"]].append(record)
-            finally:
-                process.kill()
-        if not records[None] or "ended" not in records[None][-1]:
-            complaints.seek(0)
-            last = complaints.read().decode(errors="replace").strip().splitlines()[-1:]
-            ran = [record["index"] for record in records[None]]
-            last = last or [f"(exit status {process.wait()})"]
-            where = f"after cell {ran[-1] + 1}" if ran else "before the first cell"
-            raise ReplayError(f"the process that runs {lab.name} ended {where} {' '.join(last)}".rstrip())
+    with workplace(course, lab) as here:
+        lines, complaints = _in_sandbox(request, here)
+    for line in lines.splitlines():
+        record = json.loads(line)
+        records[record["variant"]].append(record)
+    if not records[None] or "ended" not in records[None][-1]:
+        ran = [record["index"] for record in records[None]]
+        where = f"after cell {ran[-1] + 1}" if ran else "before the first cell"
+        last = complaints.strip().splitlines()[-1:]
+        raise ReplayError(f"the process that runs {lab.name} ended {where} {' '.join(last)}".rstrip())
     trunk = records[None]
     runs = {}
     for v in variants:
@@ -158,12 +161,27 @@ def code(notebook: NotebookNode, first: int, cells: Collection[int] | None) -> l
     return [(i, c.source) for i, c in chosen if i >= first and c.cell_type == "code" and (cells is None or i in cells)]
 
 
-def environment(home: Path) -> dict[str, str]:
-    """The environment of a run: nothing of the user's but how to find programs and libraries."""
-    kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return {**kept, "HOME": str(home), "IPYTHONDIR": str(home / "ipython"), "MPLCONFIGDIR": str(home / "mpl")} | (
-        ENVIRONMENT
-    )
+def _in_sandbox(request: dict[str, object], here: Path) -> tuple[str, str]:
+    """Run the child in a sandboxed kernel: the JSON lines that it wrote, and what it or the kernel complained of."""
+    tools = here / ".replay"
+    tools.mkdir()
+    (tools / "request.json").write_text(json.dumps(request))
+    shutil.copy(Path(__file__).with_name("replay_child.py"), tools)
+    env = ENVIRONMENT | {name: os.environ[name] for name in ("NUMBA_ENABLE_CUDASIM",) if name in os.environ}
+    notebook = new_notebook(cells=[new_code_cell(_DRIVER)])
+    with ForkServer() as server, server.kernel(KernelRequest(files=here, limits=LIMITS, env=env)) as manager:
+        client = SandboxedNotebookClient(notebook, km=manager, timeout=None)
+        try:
+            client.execute()
+        except DeadKernelError as error:
+            return "", manager.death.reason if manager.death else str(error)
+    written = {"stdout": "", "stderr": ""}
+    for output in notebook.cells[0].outputs:
+        if output.output_type == "stream":
+            written[output.name] += output.text
+        elif output.output_type == "error":
+            written["stderr"] += f"{output.ename}: {output.evalue}"
+    return written["stdout"], written["stderr"]
 
 
 def _with(notebook: NotebookNode, steps: Sequence[tuple[int, str]]) -> NotebookNode:

@@ -322,7 +322,10 @@ def _rules(inside: Confinement, job: JobPlan) -> list[tuple[str, int]]:
         gpu = [(n, landlock.DEVICE | landlock.READ) for n in rootfs.gpu_nodes()] if job.gpu is not None else []
         views = [("/proc", landlock.READ), ("/etc", landlock.READ), ("/dev", landlock.READ_DIR)]
         terminals = [("/dev/pts", landlock.DEVICE | landlock.READ_DIR)]
-        return libraries + devices + shared_memory + machine + own + gpu + views + terminals
+        # Where labkit lies in a checkout, a new Python (a subprocess, a spawned worker) lists the folder around it to
+        # import it. In this root that folder holds labkit and nothing else.
+        around = [(os.path.dirname(p), landlock.READ_DIR) for p in plan.readable]
+        return libraries + devices + shared_memory + machine + own + gpu + views + terminals + around
     own = [(f"{plan.jobs_dir}/{job.leaf}", landlock.OWN)]
     etc = [(f"/etc/{e}", landlock.READ) for e in (*rootfs.ETC, "passwd", "group", "hosts")]
     # Not /proc/self: net/unix in it lists the path of every socket on the machine.

@@ -56,6 +56,21 @@ def test_variants_that_write_the_same_file_do_not_meet(course: Course) -> None:
     assert not (lab.path.parent / "f").exists()
 
 
+def test_a_variant_reaches_nothing_outside_the_sandbox(course: Course) -> None:
+    """A mutant may do anything: no file of the course, no other process, no network, and not the request either."""
+    said = run(
+        course,
+        f"open({str(course.root / 'nbgrader_config.py')!r}).read()",
+        "import os; sorted(name for name in os.listdir('.') if name.startswith('.'))",
+        "import socket; socket.create_connection(('192.0.2.1', 80), timeout=2)",
+        "len([name for name in os.listdir('/proc') if name.isdigit()]) < 8",
+    ).beside
+    assert "Error" in said[0]
+    assert said[1] == "[]"
+    assert "Error" in said[2]
+    assert said[3] == "True"
+
+
 def test_a_notebook_that_kills_its_own_process_is_an_error(broken: Callable[..., Course]) -> None:
     course = broken({"import time\n": "import time\nimport os\nos._exit(4)\n"})
     lab = course.lab(LAB)
@@ -86,4 +101,5 @@ def test_checking_on_the_command_line_is_an_error_when_a_gate_is(broken: Callabl
     done = CliRunner().invoke(app, ["check", "--course-dir", str(course.root), "--json"])
     (row,) = json.loads(done.stdout)
     assert done.exit_code == 1 and not row["passed"]
-    assert [gate["number"] for gate in row["gates"] if gate["state"] == "failed"] == [9]
+    failed = {gate["number"]: gate["faults"] for gate in row["gates"] if gate["state"] == "failed"}
+    assert list(failed) == [9], failed

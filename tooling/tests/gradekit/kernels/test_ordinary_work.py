@@ -109,3 +109,18 @@ def test_a_figure_is_shown_without_a_new_font_search(warm: ForkServer) -> None:
 def test_cuda_was_never_touched_before_the_fork(warm: ForkServer) -> None:
     ran = run_cells(warm, "import torch; print(torch.cuda.is_initialized(), torch.cuda._is_in_bad_fork())")
     assert ran.texts == ["False False\n"]
+
+
+def test_a_new_python_finds_labkit_too(server: ForkServer) -> None:
+    """A subprocess or a spawned worker imports labkit as the notebook does, and sees nothing else of a checkout."""
+    ran = run_cells(
+        server,
+        "import subprocess, sys\n"
+        "program = 'import labkit, os; print(sorted(os.listdir(os.path.dirname(os.path.dirname(labkit.__file__)))))'\n"
+        "done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)\n"
+        "print(done.stdout, done.stderr)",
+    )
+    listed = ran.texts[0]
+    assert "labkit" in listed, listed
+    assert "answers" not in listed
+    assert "tests" not in listed
