@@ -1578,7 +1578,7 @@ if predicted:
 # ```bash
 # sync; echo 3 | sudo tee /proc/sys/vm/drop_caches   # unified memory: the file cache would take from the GPU's share
 # docker run --gpus all -it --rm --ipc=host -p 8888:8888 -v $PWD:/workspace \
-#     -v $HOME/.cache/huggingface:/root/.cache/huggingface nvcr.io/nvidia/pytorch:25.11-py3
+#     -v $HOME/.cache/huggingface:/hf -e HF_HOME=/hf nvcr.io/nvidia/pytorch:25.11-py3
 # ```
 #
 # In the container: `pip install transformers peft accelerate` and the course's package, `jupyter lab --ip=0.0.0.0
