@@ -9,6 +9,12 @@ import pytest
 from labkit import hardware, timing
 
 
+@pytest.fixture(autouse=True)
+def not_simulating(monkeypatch):
+    """Other tests of the same run switch this process to the simulator for good."""
+    monkeypatch.setattr(hardware, "simulating", lambda: False)
+
+
 def test_a_sleep_is_measured_and_making_its_input_is_not():
     def slow_input():
         time.sleep(0.02)
