@@ -118,11 +118,11 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def pairs(course: Course, assignment: str | None = None) -> list[Path]:
+def pairs(course: Course) -> list[Path]:
     """The paths, without suffix, of all pairs in the source folder, whichever halves exist."""
     folder = course.path("source", ".")
     found = [*folder.glob("*/*.py"), *folder.glob("*/*.ipynb")]
-    return sorted({p.with_suffix("") for p in found if assignment in (None, p.parent.name)})
+    return sorted({p.with_suffix("") for p in found})
 
 
 def sync(stem: Path, *, check: bool = False, keep: Keep | None = None) -> Synced:

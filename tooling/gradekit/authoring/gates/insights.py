@@ -19,8 +19,8 @@ ALLOCATORS = {
     *("saved_tensors_hooks", "tracemalloc", "untyped_storage"),
 }
 COUNTERS = {
-    *("FlopCounterMode", "active_warps", "atomic_adds", "conflict_ways", "count_nonzero", "cudasim"),
-    *("get_total_flops", "loads", "profile", "simtrace", "stores"),
+    *("FlopCounterMode", "count_nonzero", "cudasim"),
+    *("get_total_flops", "loads", "profile", "stores"),
 }
 METERS = CLOCKS | ALLOCATORS | COUNTERS
 _HEADING = re.compile(r"^### Systems insight (\d) of 3\b", re.MULTILINE)
