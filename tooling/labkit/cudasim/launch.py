@@ -295,7 +295,7 @@ def launch(
     copy_back(prepared)
     if profile is not None:
         for p in state.profiles:
-            p.merge(profile, fn)
+            p.merge(profile, fn.__name__)
     for w in state.watchers:
         w.extend(out.races)
     if out.races and races is None and not state.watchers:

@@ -104,14 +104,15 @@ class Profile:
 
     Attributes:
         sites: counters by source place.  geometry: of the last launch.
-        shared_bytes: shared memory of a block of the last launch.  launches: how many there were.
+        shared_bytes: shared memory of a block of the last launch.
+        kernels: name of each kernel that was launched -> how often.
     """
 
     sites: dict[Site, Counts] = field(default_factory=dict)
     samples: dict[tuple[Site, int], Sample] = field(default_factory=dict)
     geometry: Geometry | None = None
     shared_bytes: int = 0
-    launches: int = 0
+    kernels: dict[str, int] = field(default_factory=dict)
     branches_counted: bool = True
 
     def clear(self) -> None:
@@ -178,7 +179,7 @@ class Profile:
         """Count an arithmetic operation by some lanes."""
         self._at(site).arithmetic += lanes
 
-    def merge(self, other: Profile, _fn: Any = None) -> None:
+    def merge(self, other: Profile, kernel: str) -> None:
         """Add a launch."""
         for site, c in other.sites.items():
             self._at(site).add(c)
@@ -186,9 +187,14 @@ class Profile:
             self.samples.setdefault(key, s)
         self.geometry, self.shared_bytes = other.geometry, other.shared_bytes
         self.branches_counted &= other.branches_counted
-        self.launches += 1
+        self.kernels[kernel] = self.kernels.get(kernel, 0) + 1
 
     # -- read by people --------------------------------------------------------------------------------------
+
+    @property
+    def launches(self) -> int:
+        """How many launches there were."""
+        return sum(self.kernels.values())
 
     @property
     def total(self) -> Counts:
