@@ -144,8 +144,9 @@ def call(function: Callable[..., Any], *arguments: Any, decoys: Sequence[Any] | 
 
 
 def _name(kernel: Any) -> str:
-    assert type(kernel) is _kernel_type(), f"expected a @cuda.jit kernel, got a {type(kernel).__name__}"
-    function = kernel.py_func
+    if type(kernel) is not _kernel_type():
+        raise AssertionError(f"expected a @cuda.jit kernel, got a {type(kernel).__name__}")
+    function: Any = kernel.py_func  # type: ignore[attr-defined]
     if "NotImplementedError" in function.__code__.co_names:
         raise NotImplementedError(f"{function.__name__} is not written yet")
     return function.__name__
