@@ -4,8 +4,8 @@ Small enough for a laptop's processor, and otherwise the real thing: the model i
 written for it runs unchanged on one of eight billion parameters.
 """
 
-from labkit.tiny.corpora import sentences, windows
+from labkit.tiny.corpora import preferences, sentences, windows
 from labkit.tiny.models import llama, pretrain
-from labkit.tiny.tokenizer import ByteTokenizer
+from labkit.tiny.tokenizer import ByteTokenizer, fast_tokenizer
 
-__all__ = ["ByteTokenizer", "llama", "pretrain", "sentences", "windows"]
+__all__ = ["ByteTokenizer", "fast_tokenizer", "llama", "preferences", "pretrain", "sentences", "windows"]

@@ -39,6 +39,35 @@ def sentences(count: int, seed: int, order: Literal["svo", "osv"] = "svo") -> st
     return "".join(text)
 
 
+def preferences(
+    count: int, seed: int, *, longer: Literal["", "chosen", "rejected"] = "", flipped: float = 0.0
+) -> list[dict[str, str]]:
+    """Pairs of answers of which people like one better: they prefer English word order.
+
+    Args:
+        count: how many pairs, at least 0.
+        seed: the same seed gives the same prompts and answers, whatever the other arguments.
+        longer: which answer goes on, " and so on", and is 10 characters longer; else both are of one length.
+        flipped: probability that the two answers of a pair change places, as by a mistake of the annotator.
+
+    Returns:
+        Dicts of "prompt" ("ana red cat: "), "chosen" ("ana sees a red cat.") and "rejected" ("a red cat ana sees.").
+    """
+    if longer not in ("", "chosen", "rejected"):
+        raise ValueError(f'longer is "", "chosen" or "rejected", not {longer!r}')
+    chance, mistakes = random.Random(seed), random.Random(seed + 1)
+    pairs = []
+    for _ in range(count):
+        subject, verb, adjective, noun = map(chance.choice, (_SUBJECTS, _VERBS, _ADJECTIVES, _NOUNS))
+        thing = f"a {adjective} {noun}"
+        answers = {"chosen": f"{subject} {verb} {thing}", "rejected": f"{thing} {subject} {verb}"}
+        answers = {side: text + (" and so on." if side == longer else ".") for side, text in answers.items()}
+        if mistakes.random() < flipped:
+            answers = {"chosen": answers["rejected"], "rejected": answers["chosen"]}
+        pairs.append({"prompt": f"{subject} {adjective} {noun}: ", **answers})
+    return pairs
+
+
 def windows(text: str, *, count: int, batch: int, length: int, seed: int) -> list[Tensor]:
     """Batches for a causal language model: windows of `text`, in bytes, that begin at random places.
 

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from labkit import tiny
 
+FAST = tiny.fast_tokenizer()
+
 
 @given(st.text())
 def test_any_text_survives_the_tokenizer(text):
@@ -68,3 +70,42 @@ def test_pretraining_learns_the_grammar():
     assert loss < 1.5 < 0.5 * math.log(tiny.ByteTokenizer.vocab_size)
     assert not model.training
     assert all(p.grad is None for p in model.parameters())
+
+
+@given(st.text())
+def test_the_fast_tokenizer_has_the_same_tokens(text):
+    plain, fast = tiny.ByteTokenizer(), FAST
+    assert fast(text)["input_ids"] == plain.encode(text)
+    assert fast.decode(plain.encode(text), skip_special_tokens=True) == text
+    assert fast("<eos>")["input_ids"] == [plain.eos_token_id] and fast.pad_token_id == plain.pad_token_id
+    assert fast.bos_token_id == plain.bos_token_id and len(fast) == plain.vocab_size
+
+
+def test_a_chat_is_a_line_for_each_message_and_marks_what_the_assistant_said():
+    chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    assert FAST.apply_chat_template(chat, tokenize=False) == "user: hi\nassistant: hello<eos>"
+    asked = FAST.apply_chat_template(chat[:1], tokenize=False, add_generation_prompt=True)
+    assert asked == "user: hi\nassistant: "
+    out = FAST.apply_chat_template(chat, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
+    said = [t for t, mine in zip(out["input_ids"], out["assistant_masks"], strict=True) if mine]
+    assert FAST.decode(said) == "hello<eos>"
+
+
+def test_preferences_differ_in_what_was_asked_for_and_in_nothing_else():
+    assert tiny.preferences(0, seed=1) == []
+    plain = tiny.preferences(200, seed=1)
+    assert plain == tiny.preferences(200, seed=1) != tiny.preferences(200, seed=2)
+    for pair in plain:
+        subject, adjective, noun = pair["prompt"].removesuffix(": ").split()
+        assert pair["chosen"].startswith(f"{subject} ") and pair["rejected"].startswith(f"a {adjective} {noun} ")
+        assert sorted(pair["chosen"][:-1].split()) == sorted(pair["rejected"][:-1].split())
+    for side, other in (("chosen", "rejected"), ("rejected", "chosen")):
+        longer = tiny.preferences(200, seed=1, longer=side)
+        assert [p[other] for p in longer] == [p[other] for p in plain]
+        assert all(len(p[side]) == len(p[other]) + len(" and so on") for p in longer)
+    noisy = tiny.preferences(200, seed=1, flipped=0.3)
+    turned = [{**p, "chosen": p["rejected"], "rejected": p["chosen"]} for p in plain]
+    assert all(got in either for got, *either in zip(noisy, plain, turned, strict=True))
+    assert 30 < sum(got == other for got, other in zip(noisy, turned, strict=True)) < 90
+    with pytest.raises(ValueError, match="both"):
+        tiny.preferences(1, seed=1, longer="both")
