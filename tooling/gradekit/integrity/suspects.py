@@ -233,7 +233,7 @@ def _changed_by(node: ast.Call, names: Names) -> str:
         base = names.dotted(node.args[0])
         own = names.dotted(node.func.value) if setter and isinstance(node.func, ast.Attribute) else ""
         name = text(node.args[1]) if len(node.args) > 1 else None
-        return f"{base}.{name or "'...'}" if base else own
+        return f"{base}.{name or '...'}" if base else own
     if isinstance(node.func, ast.Attribute) and node.func.attr in ("update", "setdefault", "pop", "__setitem__"):
         table = _table(node.func.value, names)
         return f"{table}.__dict__" if table else ""
