@@ -11,7 +11,7 @@ import copy
 import json
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,11 @@ from nbformat import NotebookNode
 from nbgrader.preprocessors import LimitOutput
 
 from gradekit.course import Role, role_of
+from gradekit.grading.holding import comments, hold
 from gradekit.grading.job import Job, Outcome
 from gradekit.grading.judge import Status, Verdict, judge
+from gradekit.integrity.evidence import Evidence
+from gradekit.integrity.findings import scan
 from gradekit.kernels import Death, ForkServer, KernelRequest, SandboxedNotebookClient
 from gradekit.kernels.manager import SandboxedKernelManager
 
@@ -45,6 +48,7 @@ class _Run:
     notebook: NotebookNode
     seconds: dict[int, float] = field(default_factory=dict)
     died: dict[int, str] = field(default_factory=dict)
+    evidence: list[Evidence] = field(default_factory=list)
     ended: str = ""
     sandbox: str = ""
 
@@ -61,6 +65,7 @@ def execute(job: Job, server: ForkServer, gpu: str | None = None) -> Outcome:
     """
     start = time.monotonic()
     findings = list(job.findings)
+    held: dict[str, list[Evidence]] = {}
     if job.unreadable:
         run = _Run(_notebook(job))
         verdicts = tuple(
@@ -69,8 +74,11 @@ def execute(job: Job, server: ForkServer, gpu: str | None = None) -> Outcome:
     else:
         with tempfile.TemporaryDirectory(prefix="gradekit-job-") as folder:
             _unpack(job.files, Path(folder))
+            static = scan(_notebook(job), job.target)
             run = _run_twice(job, server, KernelRequest(Path(folder), job.limits, ENVIRONMENT, gpu, server.cores))
-        verdicts = tuple(_verdicts(run, job))
+        order = [_name(cell, index) for index, cell in enumerate(run.notebook.cells)]
+        run.evidence = list(dict.fromkeys([*static, *(_named(one, order) for one in run.evidence)]))
+        verdicts, held = hold(_verdicts(run, job), run.evidence, order)
         findings += [f"cell {_name(run.notebook.cells[i], i)}: {why}" for i, why in sorted(run.died.items())]
         if run.ended:
             findings.append(run.ended)
@@ -82,8 +90,9 @@ def execute(job: Job, server: ForkServer, gpu: str | None = None) -> Outcome:
         notebook=_written(run.notebook, job, findings),
         verdicts=verdicts,
         seconds={_name(run.notebook.cells[i], i): round(s, 4) for i, s in sorted(run.seconds.items())},
-        comments=_comments(job),
+        comments=_comments(job, verdicts, held),
         findings=tuple(findings),
+        evidence=tuple(run.evidence),
         sandbox=run.sandbox,
         gpu=gpu or "",
         wall_s=time.monotonic() - start,
@@ -156,6 +165,7 @@ async def _run_from(run: _Run, job: Job, manager: SandboxedKernelManager, first:
     )
     async with client.async_setup_kernel(cleanup_kc=True):
         run.sandbox = manager.process.level
+        guard = _guard(manager)
         count = 0  # the kernel keeps no history, which could show a test's source to the cells after it
         for index, cell in enumerate(run.notebook.cells):
             if cell.cell_type != "code" or not cell.source.strip() or index in run.died:
@@ -165,7 +175,9 @@ async def _run_from(run: _Run, job: Job, manager: SandboxedKernelManager, first:
             start = time.monotonic()
             try:
                 count += 1
+                guard.before(index, graded=role_of(cell) is Role.TEST)
                 await client.async_execute_cell(target, index, execution_count=count, store_history=False)
+                run.evidence += guard.after(index)
                 for output in target.outputs:
                     if output.output_type == "execute_result":
                         output.execution_count = count
@@ -181,7 +193,24 @@ async def _run_from(run: _Run, job: Job, manager: SandboxedKernelManager, first:
                 if index >= first:
                     run.seconds[index] = time.monotonic() - start
                 run.notebook.cells[index] = cell
+        run.evidence += guard.close()
     return None
+
+
+class _NoGuard:
+    """For a kernel that has none."""
+
+    def before(self, cell_index: int, graded: bool) -> None: ...
+
+    def after(self, cell_index: int) -> list[Evidence]:
+        return []
+
+    def close(self) -> list[Evidence]:
+        return []
+
+
+def _guard(manager: SandboxedKernelManager) -> Any:
+    return getattr(manager, "guard", None) or _NoGuard()
 
 
 def _written(notebook: NotebookNode, job: Job, findings: list[str]) -> str:
@@ -228,15 +257,22 @@ def _verdicts(run: _Run, job: Job) -> list[Verdict]:
     return [by_id[cell.grade_id] for cell in job.target.graded]
 
 
-def _comments(job: Job) -> dict[str, str]:
-    """nbgrader's automatic comment on what was left as released."""
+def _comments(job: Job, verdicts: tuple[Verdict, ...], held: dict[str, list[Evidence]]) -> dict[str, str]:
+    """nbgrader's automatic comment on what was left as released, and why points are held."""
     if job.unreadable:
         return {}
-    return {
+    untouched = {
         cell.grade_id: "No response."
         for cell in job.target.cells
         if cell.solution and cell.grade_id in job.unchanged
     }
+    return untouched | comments(job.target, verdicts, held)
+
+
+def _named(one: Evidence, order: list[str]) -> Evidence:
+    """Evidence with its cell called by its grade id, if it has one."""
+    index = one.cell.removeprefix("cell ")
+    return replace(one, cell=order[int(index)]) if index.isdecimal() and int(index) < len(order) else one
 
 
 def _name(cell: NotebookNode, index: int) -> str:

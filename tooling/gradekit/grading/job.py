@@ -8,6 +8,7 @@ from typing import Any
 
 from gradekit.course import Role
 from gradekit.grading.judge import Verdict
+from gradekit.integrity.evidence import Evidence
 from gradekit.kernels import Limits
 
 
@@ -51,12 +52,17 @@ class SourceCell:
 
 @dataclass(frozen=True)
 class Target:
-    """One notebook of an assignment as the gradebook knows it."""
+    """One notebook of an assignment as the gradebook knows it.
+
+    Attributes:
+        plain: the sources of the code cells that the course gives without nbgrader's metadata.
+    """
 
     assignment: str
     notebook: str
     kernelspec: dict[str, Any]
     cells: tuple[SourceCell, ...]
+    plain: tuple[str, ...] = ()
 
     @property
     def graded(self) -> tuple[SourceCell, ...]:
@@ -101,6 +107,7 @@ class Outcome:
         seconds: grade id (or ``cell <index>``) -> seconds that its execution took.
         comments: grade id of a solution or manual cell -> what its automatic comment says.
         findings: the job's, and what execution showed: limits exceeded, kernels that died, odd values.
+        evidence: what the nets of ``gradekit.integrity`` caught.
         sandbox: the level that the code ran under.
         gpu: the value of CUDA_VISIBLE_DEVICES that it ran with; empty without a GPU.
         wall_s: seconds from the job's start to its end.
@@ -114,6 +121,7 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     comments: dict[str, str] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
     sandbox: str = ""
     gpu: str = ""
     wall_s: float = 0.0
@@ -126,6 +134,7 @@ class Outcome:
             "seconds": self.seconds,
             "wall_s": self.wall_s,
             "findings": list(self.findings),
+            "evidence": [asdict(one) for one in self.evidence],
             "sandbox": self.sandbox,
             "gpu": self.gpu,
         }

@@ -32,19 +32,24 @@ class Status(StrEnum):
     NOT_RUN = "not run"  # the kernel ended before or in this cell
     UNREADABLE = "unreadable"  # the notebook is missing, or none
     NOT_HERE = "not graded here"  # needs hardware that this machine has not
+    HELD = "held"  # evidence speaks against it: no points until a person gives them
     MANUAL = "for a person"
     BLANK = "no response"  # a manual cell left as released
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on one graded cell. ``score`` is None when only a person, or another machine, can give it."""
+    """The verdict on one graded cell. ``score`` is None when only a person, or another machine, can give it.
+
+    ``would_be`` is what a held cell would have earned.
+    """
 
     grade_id: str
     status: Status
     score: float | None
     points: float
     reason: str = ""
+    would_be: float | None = None
 
 
 def judge(cell: NotebookNode, *, ran: bool = True, changed: bool = True, why_not_run: str = "") -> Verdict:

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -15,7 +15,7 @@ from nbgrader.converters import Autograde
 from nbgrader.preprocessors import ClearHiddenTests, ClearMarkScheme, Execute, LimitOutput
 from nbgrader.utils import find_all_files
 
-from gradekit.course import Course, CourseError, Lab, Role, Submission, cells_of, read_notebook
+from gradekit.course import Cell, Course, CourseError, Lab, Role, Submission, cells_of, read_notebook
 from gradekit.grading.job import Job, SourceCell, Target, digest
 from gradekit.grading.sanitize import sanitize
 from gradekit.kernels import Limits
@@ -79,7 +79,7 @@ class Planner:
 
     def _target_bytes(self) -> Iterator[bytes]:
         for target in self.targets:
-            yield repr(target).encode()
+            yield json.dumps(asdict(target), default=sorted).encode()  # a set's own order differs from run to run
 
     def plan(self, submission: Submission) -> Planned:
         """The jobs of one submission. Reads regular files only: a link that a student left leads nowhere."""
@@ -165,10 +165,12 @@ def _target(course: Course, assignment: str, notebook: Notebook) -> Target:
                 checksum=source.checksum,
             )
         )
-    order = _order(course, assignment, notebook.name)
+    source_cells = _source_cells(course, assignment, notebook.name)
+    order = {cell.grade_id: cell.index for cell in source_cells if cell.grade_id}
+    plain = tuple(cell.source for cell in source_cells if cell.role is Role.PLAIN and cell.kind == "code")
     cells.sort(key=lambda cell: order.get(cell.grade_id, len(order)))
     kernelspec = json.loads(notebook.kernelspec) if notebook.kernelspec else {}
-    return Target(assignment, notebook.name, kernelspec, tuple(cells))
+    return Target(assignment, notebook.name, kernelspec, tuple(cells), plain)
 
 
 def _want_gpu(course: Course, labs: list[Lab]) -> frozenset[str]:
@@ -188,13 +190,12 @@ def _want_gpu(course: Course, labs: list[Lab]) -> frozenset[str]:
     return frozenset(wanted)
 
 
-def _order(course: Course, assignment: str, name: str) -> dict[str, int]:
-    """Grade id -> place in the source notebook; the gradebook keeps cells in no order."""
+def _source_cells(course: Course, assignment: str, name: str) -> list[Cell]:
+    """The cells of the source notebook: the gradebook keeps those it knows in no order, and the others not at all."""
     try:
-        cells = cells_of(read_notebook(course.path("source", assignment) / f"{name}.ipynb"))
+        return cells_of(read_notebook(course.path("source", assignment) / f"{name}.ipynb"))
     except CourseError:
-        return {}
-    return {cell.grade_id: cell.index for cell in cells if cell.grade_id}
+        return []
 
 
 def _released(source: str, kind: str, clear: tuple[ClearHiddenTests, ClearMarkScheme]) -> str:

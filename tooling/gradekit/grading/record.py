@@ -68,6 +68,24 @@ class Recorder:
         marks = {(notebook["name"], verdict["grade_id"]): verdict["score"] for notebook, verdict in verdicts}
         return marks == {(n.name, grade.name): grade.auto_score for n in row.notebooks for grade in n.grades}
 
+    def held(self, submission: Submission) -> int:
+        """How many cells of a recorded submission are held, and nobody has given them points yet."""
+        recorded = read_record(self.course, submission) or {"notebooks": []}
+        held = {
+            (notebook["name"], verdict["grade_id"])
+            for notebook in recorded["notebooks"]
+            for verdict in notebook["verdicts"]
+            if verdict["status"] == Status.HELD
+        }
+        if not held:
+            return 0
+        row = self.gradebook.find_submission(submission.assignment, submission.student)
+        return sum(
+            (notebook.name, grade.name) in held and grade.manual_score is None
+            for notebook in row.notebooks
+            for grade in notebook.grades
+        )
+
     def record(self, planned: Planned, outcomes: list[Outcome]) -> None:
         """Record all of a submission, or nothing of it."""
         staging = self.folder / "new"
@@ -189,7 +207,7 @@ def only_writer(course: Course) -> Iterator[Path]:
 
 def needs_person(verdict: Verdict) -> bool:
     """Whether a person has to look before the mark stands."""
-    return verdict.status in (Status.MANUAL, Status.ODD, Status.NOT_HERE)
+    return verdict.status in (Status.MANUAL, Status.ODD, Status.NOT_HERE, Status.HELD)
 
 
 def read_record(course: Course, submission: Submission) -> dict[str, Any] | None:

@@ -50,6 +50,7 @@ class Graded:
         graded: the submissions whose marks were written, with their outcomes less the executed notebooks.
         skipped: those that were graded before and have not changed.
         failed: submission -> why it could not be graded; nothing of it was recorded.
+        held: submission -> how many of its cells wait for a person to give points that are held, graded now or before.
         seconds: wall time of the whole run.
     """
 
@@ -57,6 +58,7 @@ class Graded:
     graded: list[tuple[Submission, list[Outcome]]] = field(default_factory=list)
     skipped: list[Submission] = field(default_factory=list)
     failed: dict[Submission, str] = field(default_factory=dict)
+    held: dict[Submission, int] = field(default_factory=dict)
     seconds: float = 0.0
 
     def summary(self) -> str:
@@ -67,6 +69,9 @@ class Graded:
             f"{self.assignment}: {len(self.graded)} graded, {len(self.skipped)} unchanged, {len(self.failed)} failed "
             f"in {self.seconds:.1f} s; {reading - elsewhere} cells wait for a person, {elsewhere} for other hardware"
         ]
+        if self.held:
+            cells_held = sum(self.held.values())
+            lines.append(f"  held until a person gives points: {cells_held} cells of {len(self.held)} submissions")
         lines += [f"  {submission.student}: {why}" for submission, why in self.failed.items()]
         return "\n".join(lines)
 
@@ -80,6 +85,7 @@ class Graded:
                 for submission, outcomes in self.graded
             ],
             "unchanged": [submission.student for submission in self.skipped],
+            "held": {submission.student: cells for submission, cells in self.held.items()},
             "failed": {submission.student: why for submission, why in self.failed.items()},
         }
 
@@ -117,6 +123,10 @@ def grade(
     with only_writer(course) as folder, Gradebook(course.db_url, course.course_id) as gradebook:
         recorder = Recorder(course, gradebook, folder)
 
+        def count_held(submission: Submission) -> None:
+            if cells := recorder.held(submission):
+                done.held[submission] = cells
+
         def pending() -> Iterator[Planned]:
             for submission in course.submissions(assignment, students):
                 try:
@@ -127,6 +137,7 @@ def grade(
                     continue
                 if current:
                     done.skipped.append(submission)
+                    count_held(submission)
                     progress(submission, "skipped")
                 else:
                     yield planned
@@ -144,6 +155,7 @@ def grade(
             # A class of thousands must not pile up in memory: the executed notebooks lie in the autograded folder.
             done.graded.append((submission, [replace(outcome, notebook="") for outcome in under_way.outcomes]))
             _log(under_way.planned, under_way.outcomes)
+            count_held(submission)
             progress(submission, "graded")
     done.seconds = time.monotonic() - start
     return done
@@ -198,6 +210,9 @@ def _log(planned: Planned, outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
         for finding in outcome.findings:
             log.warning("%s %s: %s", student, outcome.name, finding)
+        for one in outcome.evidence:
+            level = logging.WARNING if one.holds else logging.INFO
+            log.log(level, "%s %s %s: %s: %s", student, outcome.name, one.cell, one.kind, one.what)
         for verdict in outcome.verdicts:
             if verdict.reason:
                 log.info("%s %s %s: %s: %s", student, outcome.name, verdict.grade_id, verdict.status, verdict.reason)
