@@ -48,7 +48,7 @@ class Assignment(Protocol):
     @property
     def cells(self) -> Sequence[CourseCell]: ...
     @property
-    def plain(self) -> frozenset[str]: ...
+    def plain(self) -> Sequence[str]: ...
 
 
 def scan(notebook: NotebookNode, target: Assignment) -> list[Evidence]:
@@ -115,7 +115,7 @@ def _sentences(notes: list[Note]) -> list[str]:
 def _copies(target: Assignment) -> list[tuple[copied.Tokens, str]]:
     """The tests' texts, as runs that none of the texts to be typed over or read as an example has."""
     tests = [cell for cell in target.cells if cell.locked and cell.points and cell.kind == "code"]
-    others = [cell.released for cell in target.cells if cell not in tests] + sorted(target.plain)
+    others = [cell.released for cell in target.cells if cell not in tests] + list(target.plain)
     shown = [cell.released for cell in tests]
     hidden = copied.Tokens((cell.source for cell in tests), copied.HIDDEN_RUN)
     hidden.runs -= copied.Tokens([*others, *shown], copied.HIDDEN_RUN).runs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import nbformat
 import pytest
@@ -23,7 +23,7 @@ class _Cell:
 @dataclass(frozen=True)
 class _Target:
     cells: tuple[_Cell, ...]
-    plain: frozenset[str] = field(default_factory=frozenset)
+    plain: tuple[str, ...] = ()
 
 
 STUB = "def double(x):\n    raise NotImplementedError()"
@@ -34,7 +34,7 @@ TEST = _Cell("test-double", f"{VISIBLE}\n### BEGIN HIDDEN TESTS\n{HIDDEN}\n### E
 PLAIN = "gc.collect()\nsys._getframe()"
 TARGET = _Target(
     (_Cell("given", GIVEN, GIVEN, locked=True), _Cell("double", "def double(x):\n    return 2 * x", STUB), TEST),
-    frozenset({PLAIN}),
+    (PLAIN,),
 )
 
 
