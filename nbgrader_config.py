@@ -1,6 +1,7 @@
 """nbgrader's configuration for this course. Stock commands, the formgrader and gradekit all read it."""
 
 import os
+import shutil
 from pathlib import Path
 
 c = get_config()  # noqa: F821 - nbgrader provides it
@@ -20,8 +21,25 @@ c.CourseDirectory.ignore = [
     "*.pyc",
     "__pycache__",
     "feedback",
-    *sorted({text.name for text in (course / "source").glob("*/*.py")}),
+    *sorted({text.name for place in ("*", "*/readiness") for text in (course / "source").glob(f"{place}/*.py")}),
 ]
+
+
+
+def complete_release(assignment, **_):
+    """Add the ungraded readiness notebook, as it is: nbgrader leaves notebooks in folders behind.
+
+    And take out each text half that was written after a server, such as the formgrader's, had read the list above.
+    """
+    source, release = course / "source" / assignment, course / "release" / assignment
+    for notebook in source.glob("readiness/*.ipynb"):
+        (release / "readiness").mkdir(exist_ok=True)
+        shutil.copy(notebook, release / "readiness")
+    for text in [*source.glob("*.py"), *source.glob("readiness/*.py")]:
+        (release / text.relative_to(source)).unlink(missing_ok=True)
+
+
+c.GenerateAssignment.post_convert_hook = complete_release
 
 # What a student sees in place of a solution: it fails at once and says why, in every lab alike.
 c.ClearSolutions.code_stub = {"python": "raise NotImplementedError()"}

@@ -127,17 +127,14 @@ def check(
     course_dir: CourseDir = Path("."),
     as_json: Json = False,
 ) -> None:
-    """Bring labs through the twelve gates; exit 1 when one is not passed."""
-    from gradekit.authoring.check import State
+    """Bring labs through the twelve gates, and readiness notebooks through theirs; exit 1 when one is not passed."""
+    from gradekit.authoring.check import State, chosen
     from gradekit.authoring.check import check as check_labs
     from gradekit.authoring.show import checks_json, checks_table
 
     course = Course.open(course_dir)
-    chosen = [course.lab(name) for name in labs] if labs else course.labs()
-    if not chosen:
-        raise CourseError(f"{course.path('source', '.')} holds no lab yet.")
     results = []
-    for result in check_labs(course, chosen, jobs=jobs, fresh=fresh):
+    for result in check_labs(course, chosen(course, labs), jobs=jobs, fresh=fresh):
         if changed and result.known:
             continue
         results.append(result)
@@ -149,7 +146,10 @@ def check(
     if as_json:
         print(dump_json(checks_json(results)))
     elif results:
-        console.print(checks_table(results))
+        for kind in (False, True):
+            alike = [result for result in results if result.is_readiness is kind]
+            if alike:
+                console.print(checks_table(alike))
     else:
         console.print("Every lab has passed as it is.")
     if not all(result.passed for result in results):

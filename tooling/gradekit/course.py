@@ -92,12 +92,21 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
         raise CourseError(f"{path}: not a notebook that nbformat can read ({reason})") from None
 
 
+#: The folder in an assignment that holds its readiness notebook: nbgrader makes and grades no notebook in a folder.
+READINESS = "readiness"
+
+
 @dataclass(frozen=True)
 class Lab:
-    """An instructor's notebook in ``source/<assignment>/<name>.ipynb``."""
+    """An instructor's notebook: ``source/<assignment>/<name>.ipynb``, or a readiness notebook one folder deeper."""
 
     assignment: str
     path: Path
+
+    @property
+    def is_readiness(self) -> bool:
+        """Whether this is an ungraded readiness notebook."""
+        return self.path.parent.name == READINESS
 
     @property
     def name(self) -> str:
@@ -217,6 +226,12 @@ class Course:
         """The labs of one assignment, or of all."""
         names = self.assignments if assignment is None else [self.require(assignment)]
         return [Lab(name, path) for name in names for path in sorted(self.path("source", name).glob("*.ipynb"))]
+
+    @property
+    def readiness(self) -> list[Lab]:
+        """The readiness notebooks, ``source/<assignment>/readiness/<module id>-readiness.ipynb``: never graded."""
+        folders = sorted(self._folders("source", ".", "*"))
+        return [Lab(name, path) for name, folder in folders for path in sorted(folder.glob(f"{READINESS}/*.ipynb"))]
 
     def lab(self, name: str) -> Lab:
         """A lab by its name, or by an id such as ``1.3.1`` that starts exactly one name.

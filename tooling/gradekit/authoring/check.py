@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from gradekit.authoring import answers, cache
-from gradekit.authoring.gates import GATES
+from gradekit.authoring.gates import GATES, READINESS_GATES
 from gradekit.authoring.gates.subject import Fault, Gate, Subject
 from gradekit.course import Course, CourseError, Lab
 from gradekit.syllabus import load as load_syllabus
@@ -44,6 +44,7 @@ class LabResult:
     assignment: str
     gates: Sequence[GateResult]
     seconds: float
+    is_readiness: bool = False
 
     @property
     def passed(self) -> bool:
@@ -55,8 +56,23 @@ class LabResult:
         return all(gate.known for gate in self.gates if gate.state is not State.NOT_APPLICABLE)
 
 
+def chosen(course: Course, names: Sequence[str] | None) -> list[Lab]:
+    """The labs and readiness notebooks of these names or ids; all when none is given.
+
+    Raises:
+        CourseError: there is nothing of such a name, or nothing at all.
+    """
+    readiness = {lab.name: lab for lab in course.readiness}
+    if names:
+        return [readiness.get(name) or course.lab(name) for name in names]
+    labs = course.labs()
+    if not labs:
+        raise CourseError(f"{course.path('source', '.')} holds no lab yet.")
+    return [*labs, *readiness.values()]
+
+
 def check(
-    course: Course, labs: Sequence[Lab], *, jobs: int = 2, fresh: bool = False, gates: Sequence[Gate] = GATES
+    course: Course, labs: Sequence[Lab], *, jobs: int = 2, fresh: bool = False
 ) -> Iterator[LabResult]:
     """Check labs, ``jobs`` at a time, and yield each result when it is there.
 
@@ -66,7 +82,7 @@ def check(
     ours = planned(course)
     share = jobs if len(labs) == 1 else 1
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        todo = [pool.submit(check_lab, course, lab, lab.name in ours, share, fresh, gates) for lab in labs]
+        todo = [pool.submit(check_lab, course, lab, lab.name in ours, share, fresh) for lab in labs]
         for done in as_completed(todo):
             yield done.result()
 
@@ -84,14 +100,15 @@ def passed_before(course: Course, lab: Lab, *, gates: Sequence[Gate] = GATES) ->
 
 
 def planned(course: Course) -> frozenset[str]:
-    """The labs of the course's syllabus, which keep every rule; none in a course without one."""
+    """What the course's syllabus has, labs and readiness notebooks, which keep every rule; none without a syllabus."""
     path = course.root / "syllabus.yaml"
     return _planned(path, path.stat().st_mtime_ns) if path.exists() else frozenset()
 
 
 @lru_cache(maxsize=1)
 def _planned(path: Path, changed: int) -> frozenset[str]:
-    return frozenset(lab.slug for lab in load_syllabus(path).labs)
+    syllabus = load_syllabus(path)
+    return frozenset({lab.slug for lab in syllabus.labs} | {f"{module.id}-readiness" for module in syllabus.modules})
 
 
 def _passes(course: Course, lab: Lab) -> Path:
@@ -100,10 +117,11 @@ def _passes(course: Course, lab: Lab) -> Path:
 
 
 def check_lab(
-    course: Course, lab: Lab, ours: bool, jobs: int = 2, fresh: bool = False, gates: Sequence[Gate] = GATES
+    course: Course, lab: Lab, ours: bool, jobs: int = 2, fresh: bool = False, gates: Sequence[Gate] | None = None
 ) -> LabResult:
-    """Bring one lab through the gates."""
+    """Bring one lab through its gates: those of labs, or of readiness notebooks."""
     start = time.monotonic()
+    gates = (READINESS_GATES if lab.is_readiness else GATES) if gates is None else gates
     path = _passes(course, lab)
     passed = {} if fresh else cache.load(path)
     applicable = [gate for gate in gates if ours or gate.everywhere]
@@ -111,7 +129,7 @@ def check_lab(
         keys = contents(course, lab, ours, gates)
     except CourseError as error:  # the notebook cannot be read: no gate can run
         unread = [GateResult(gate.number, gate.name, State.FAILED, [str(error)], 0.0) for gate in gates]
-        return LabResult(lab.name, lab.assignment, unread, time.monotonic() - start)
+        return LabResult(lab.name, lab.assignment, unread, time.monotonic() - start, lab.is_readiness)
     todo = [gate for gate in applicable if passed.get(str(gate.number)) != keys[gate.number]]
     subject = Subject(course, lab, ours, todo, jobs, fresh)
     results = []
@@ -124,7 +142,7 @@ def check_lab(
             results.append(run_gate(gate, subject))
     kept = {str(result.number): keys[result.number] for result in results if result.state is State.PASSED}
     cache.save(path, kept)
-    return LabResult(lab.name, lab.assignment, results, time.monotonic() - start)
+    return LabResult(lab.name, lab.assignment, results, time.monotonic() - start, lab.is_readiness)
 
 
 def run_gate(gate: Gate, subject: Subject) -> GateResult:

@@ -17,7 +17,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-from gradekit.course import Course, CourseError, read_notebook
+from gradekit.course import READINESS, Course, CourseError, read_notebook
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -121,8 +121,8 @@ def digest(text: str) -> str:
 def pairs(course: Course) -> list[Path]:
     """The paths, without suffix, of all pairs in the source folder, whichever halves exist."""
     folder = course.path("source", ".")
-    found = [*folder.glob("*/*.py"), *folder.glob("*/*.ipynb")]
-    return sorted({p.with_suffix("") for p in found})
+    patterns = (f"{place}/*.{half}" for place in ("*", f"*/{READINESS}") for half in ("py", "ipynb"))
+    return sorted({path.with_suffix("") for pattern in patterns for path in folder.glob(pattern)})
 
 
 def sync(stem: Path, *, check: bool = False, keep: Keep | None = None) -> Synced:

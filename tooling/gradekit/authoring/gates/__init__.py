@@ -10,6 +10,7 @@ from gradekit.authoring.gates import (
     markers,
     mutants,
     network,
+    readiness,
     reference,
     trivial,
     untouched,
@@ -32,3 +33,6 @@ GATES = tuple(
         network,
     )
 )
+
+#: What an ungraded readiness notebook has to pass instead.
+READINESS_GATES = readiness.GATES

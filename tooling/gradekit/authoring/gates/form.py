@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import nbformat
 
@@ -42,7 +42,7 @@ def check(subject: Subject) -> Iterator[Fault]:
     yield from valid(subject)
     if subject.ours:
         yield from ids(subject)
-        yield from sections(subject)
+        yield from in_order(subject, SECTIONS, "a lab")
         yield from sizes(subject)
         yield from placeholders(subject)
 
@@ -81,7 +81,8 @@ def ids(subject: Subject) -> Iterator[Fault]:
             yield Fault(f"{elsewhere[cell.grade_id]} has this grade id too; rename one", cell.grade_id)
 
 
-def sections(subject: Subject) -> Iterator[Fault]:
+def in_order(subject: Subject, sections: Sequence[str], kind: str) -> Iterator[Fault]:
+    """Headings of the first two levels are the sections of this kind of notebook, each there, in order."""
     found: list[str] = []
     for cell in subject.lab.cells:
         if cell.kind != "markdown":
@@ -90,14 +91,14 @@ def sections(subject: Subject) -> Iterator[Fault]:
             if not re.match(r"##? ", line):
                 continue
             where = subject.name_of(cell.index)
-            section = next((name for name in SECTIONS if re.match(rf"{name}(\b|$)", line)), None)
+            section = next((name for name in sections if re.match(rf"{re.escape(name)}(\b|$)", line)), None)
             if section is None:
-                yield Fault(f"'{line}' is no section of a lab; make it a ### heading", where, number)
-            elif found and SECTIONS.index(section) < SECTIONS.index(found[-1]):
+                yield Fault(f"'{line}' is no section of {kind}; make it a ### heading", where, number)
+            elif found and sections.index(section) < sections.index(found[-1]):
                 yield Fault(f"'{line}' must stand before '{found[-1]}'; move it", where, number)
             else:
                 found.append(section)
-    for section in SECTIONS:
+    for section in sections:
         if section not in found:
             yield Fault(f"there is no section '{section}'; add it")
 
