@@ -360,6 +360,35 @@ def demo(
         raise typer.Exit(1)
 
 
+@app.command()
+def redteam(
+    attacks: Annotated[list[str] | None, typer.Argument(help="Attacks or families; all when none is given.")] = None,
+    corpus: Annotated[Path, typer.Option(help="The folder of the attacks.")] = Path("tooling/tests/attacks"),
+    against: Annotated[str, typer.Option(help="both, gradekit or stock.")] = "both",
+    jobs: Annotated[int, typer.Option(min=1, help="Submissions at a time.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Attack stock nbgrader and gradekit with the same submissions; exit 1 when one gets through that is not known."""
+    from gradekit.redteam.attack import corpus as read_corpus
+    from gradekit.redteam.report import table, to_json, totals
+    from gradekit.redteam.run import GRADERS, run
+
+    if against not in GRADERS:
+        raise CourseError(f"--against takes {', '.join(GRADERS)}, not '{against}'.")
+    chosen = read_corpus(corpus, attacks)
+    _log_to(errors, logging.CRITICAL)
+    with _progress(quiet=as_json) as progress:
+        step = progress.add_task("stock nbgrader", total=sum(attack.runs_against_stock for attack in chosen))
+        rows = run(chosen, corpus / "course", against=against, jobs=jobs, progress=lambda _: progress.advance(step))
+    if as_json:
+        print(dump_json(to_json(rows)))
+    else:
+        console.print(table(rows))
+        console.print(totals(rows))
+    if any(row.unexpected for row in rows):
+        raise typer.Exit(1)
+
+
 @bench.command("grading")
 def bench_grading(
     only: Annotated[str | None, typer.Argument(help="imports, trivial, compute or growth; all by default.")] = None,
