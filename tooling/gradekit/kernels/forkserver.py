@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradekit.integrity.guard import Guard
 from gradekit.kernels import cgroup, files
 from gradekit.kernels.child import settings
 from gradekit.kernels.limits import Death, KernelRequest
@@ -178,6 +179,7 @@ class ForkServer:
         conversation, theirs = socket.socketpair()
         control, their_control = socket.socketpair()
         listeners = []
+        guard = Guard()
         try:
             for number in range(1, len(CHANNELS) + 1):
                 listener = socket.socket(socket.AF_UNIX)
@@ -191,12 +193,13 @@ class ForkServer:
             key = secrets.token_hex(16)
             message = {
                 "key": key,
+                "guard": guard.key.hex(),
                 "limits": request.limits.to_json(),
                 "gpu": request.gpu,
                 "cores": request.cores,
                 "env": {**self.env, **request.env},
             }
-            descriptors = [x.fileno() for x in listeners] + ([packed] if packed is not None else [])
+            descriptors = [x.fileno() for x in (*listeners, *guard.theirs)] + ([packed] if packed is not None else [])
             for s in (theirs, their_control):
                 s.close()
             socket.send_fds(conversation, [json.dumps(message).encode()], descriptors)
@@ -209,15 +212,16 @@ class ForkServer:
                 raise SandboxError(f"the kernel could not lock itself in: {answer['error']}")
         except BaseException:
             control.close()
+            guard.discard()
             shutil.rmtree(folder, ignore_errors=True)
             raise
         finally:
-            for s in (*listeners, conversation, theirs, their_control):
+            for s in (*listeners, *guard.theirs, conversation, theirs, their_control):
                 s.close()
             if packed is not None:
                 os.close(packed)
         assert self._board is not None
-        kernel = KernelProcess(self._board, folder, key, control, request, answer, skipped, self._forget)
+        kernel = KernelProcess(self._board, folder, key, control, request, answer, skipped, self._forget, guard)
         self._kernels.add(kernel)
         return kernel
 
@@ -261,7 +265,9 @@ class KernelProcess:
         answer: dict[str, Any],
         skipped: list[str],
         forget: Callable[[KernelProcess], None],
+        guard: Guard,
     ) -> None:
+        self.guard = guard  # what happened to its tests
         self.level: str = answer["level"]
         self.sandbox_s: float = answer["sandbox_s"]
         self.skipped = skipped  # submitted things that are neither files nor folders, and were left out
@@ -289,6 +295,7 @@ class KernelProcess:
             limits.output_bytes,
             lambda: self.kill(f"it sent more than {limits.output_bytes:,} bytes of output", limit="output"),
         )
+        guard.listen(board)
         control.setblocking(False)
         self._board = board
         board.call(lambda: board.watch(control, 1, lambda _: self._hear()))
@@ -341,6 +348,7 @@ class KernelProcess:
         self._board.watch(self._control, 0, lambda _: None)
         self._control.close()
         self._relay.close()
+        self.guard.ended()
         end = json.loads(self._received) if b"\n" in self._received else {}
         shutil.rmtree(self._folder, ignore_errors=True)
         with self._lock:

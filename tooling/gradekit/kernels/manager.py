@@ -11,6 +11,7 @@ from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
+from gradekit.integrity.guard import Guard
 from gradekit.kernels.forkserver import ForkServer, KernelProcess
 from gradekit.kernels.limits import Death, KernelRequest
 from gradekit.kernels.provisioner import ForkProvisioner
@@ -58,6 +59,11 @@ class SandboxedKernelManager(AsyncKernelManager):
         if self.provisioner is None or self.provisioner.process is None:
             raise RuntimeError("no kernel was started yet")
         return self.provisioner.process
+
+    @property
+    def guard(self) -> Guard:
+        """What keeps watch over the kernel's tests, once it is started."""
+        return self.process.guard
 
     @property
     def death(self) -> Death | None:

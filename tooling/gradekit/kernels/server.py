@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from gradekit.integrity import inside as guard_parts
 from gradekit.kernels import child, ladder, linux, sandbox
 
 if TYPE_CHECKING:
@@ -52,17 +53,20 @@ def main() -> NoReturn:
             _say(launcher, {"report": asdict(report)})
             os._exit(0)
         kernelapp, kernel_code = _read_kernelapp()  # now: inside, gradekit's files are out of sight
+        guards = [guard_parts.load(guard_parts.read())]
         inside = sandbox.enter_server(level, plan)
         os.environ.update(child.places(sandbox.temporary_directory(inside, "server")))
         os.makedirs(os.environ["HOME"])
         app = _prepare_kernel(kernelapp, kernel_code)
         _preload(request["preload"])  # with a shell in place: matplotlib's inline backend looks for one
+        guards[0].take(app.shell, app.kernel, _library_folders(plan))
+        _freeze()
         inside.data_bytes = sandbox.data_segment_bytes()
     except BaseException as error:
         _say(launcher, {"error": f"{type(error).__name__}: {error}"})
         os._exit(1)
     _say(launcher, {"report": asdict(report), "pid": os.getpid()})
-    Server(inside, app, launcher).serve()
+    Server(inside, app, launcher, guards).serve()
 
 
 def _say(launcher: socket.socket, message: dict[str, Any]) -> None:
@@ -76,6 +80,15 @@ def _preload(modules: list[str]) -> None:
     if (running := threading.active_count()) > 1:
         names = ", ".join(t.name for t in threading.enumerate()[1:])
         raise RuntimeError(f"{running - 1} threads were started by the preloads ({names}): a fork would lose them")
+
+
+def _library_folders(plan: sandbox.ServerPlan) -> tuple[str, ...]:
+    """Whose code is not the notebook's: the environment's, labkit's and our own."""
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return tuple(f"{folder}/" for folder in (*plan.readable, ours))
+
+
+def _freeze() -> None:
     gc.collect()
     gc.freeze()  # no child's collector touches, and so copies, what was loaded before the fork
 
@@ -112,8 +125,11 @@ def _no_cuda() -> Iterator[None]:
 class Server:
     """The loop that forks, signals and reaps."""
 
-    def __init__(self, inside: sandbox.Confinement, app: ForkedKernelApp, launcher: socket.socket) -> None:
+    def __init__(
+        self, inside: sandbox.Confinement, app: ForkedKernelApp, launcher: socket.socket, guards: list[Any]
+    ) -> None:
         self.inside, self.app, self.launcher = inside, app, launcher
+        self.guards = guards  # one, which a kernel takes out: nothing that student code can name leads to it
         self.free = list(range(inside.plan.slots))
         self.by_pid: dict[int, Job] = {}
         self.by_descriptor: dict[int, Job] = {}
@@ -164,7 +180,7 @@ class Server:
         if pid == 0:
             try:
                 signal.set_wakeup_fd(-1)
-                child.run(self.inside, self.app, conversation, slot, self.count)
+                child.run(self.inside, self.app, conversation, slot, self.count, self.guards)
             finally:
                 os._exit(child.FAILED)
         if namespace is not None:

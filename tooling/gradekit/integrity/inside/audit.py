@@ -1,0 +1,161 @@
+"""What the audit hook makes of an event: who asks, for what, and whether anybody outside should know.
+
+An audit hook cannot be removed from Python, and runs before what it reports. An event counts when the code that asks is
+the notebook's own, or the library function that it called just for this; a library that asks for its own purposes
+(logging, dataclasses, namedtuple, warnings, torch) is nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import CodeType, FrameType, FunctionType
+from typing import Any
+
+_getframe = sys._getframe
+
+#: Event -> what it gives, while a graded cell runs.
+REACHES = {
+    "sys._getframe": "the frames of its callers",
+    "sys._current_frames": "the frames of all threads",
+    "sys._current_exceptions": "the exceptions of all threads",
+    "sys.settrace": "a trace function",
+    "sys.setprofile": "a profile function",
+    "sys.monitoring.register_callback": "a monitoring callback",
+    "gc.get_objects": "all objects of the process",
+    "gc.get_referrers": "what refers to an object",
+    "gc.get_referents": "what an object refers to",
+    "ctypes.cdata": "memory at an address",
+    "ctypes.cdata/buffer": "memory at an address",
+    "ctypes.string_at": "memory at an address",
+    "ctypes.wstring_at": "memory at an address",
+    "ctypes.PyObj_FromPtr": "an object at an address",
+    "ctypes.addressof": "an object's address",
+}
+_FRAMES_OF = frozenset(("tb_frame", "gi_frame", "cr_frame", "ag_frame"))
+_CODES_OF = frozenset(("__code__", "gi_code", "cr_code", "ag_code"))
+_CODE = frozenset(("__code__", "__defaults__", "__kwdefaults__"))
+WATCHED = frozenset(REACHES) | {
+    "object.__getattr__", "object.__setattr__", "object.__delattr__", "exec", "compile", "code.__new__", "open",
+    "ctypes.dlsym", "sys.addaudithook",
+}  # fmt: skip
+#: Library modules whose functions hand frames to whoever called them.
+_HELPERS = ("/inspect.py", "/traceback.py", "/pdb.py", "/bdb.py", "/IPython/utils/frame.py", "/asyncio/base_tasks.py",
+            "/threading.py", "/operator.py", "/unittest/mock.py")  # fmt: skip
+#: Their functions that turn an exception into text, which honest code does with its own errors.
+_HARMLESS = frozenset((
+    "print_exc", "format_exc", "print_exception", "format_exception", "format_exception_only", "print_tb", "format_tb",
+    "extract_tb", "print_last", "from_exception", "__init__", "clear_frames", "start", "_bootstrap", "run",
+))  # fmt: skip
+
+
+class Auditor:
+    """Judges events. ``report(kind, what)`` is called, before the event has any effect, for each that counts."""
+
+    def __init__(self, library: tuple[str, ...], report: Callable[[str, str], None]) -> None:
+        self.library = library  # folders
+        self.report = report
+        self.graded = False
+        self.trusted: set[str] = set()  # file names of locked cells
+        self.replaced: list[tuple[Any, str, Any]] = []
+        self.protected: Callable[[Any], bool] = lambda function: False
+
+    def is_library(self, code: CodeType) -> bool:
+        name = code.co_filename
+        return name.startswith(self.library) or name.startswith("<frozen ")
+
+    def is_locked(self, code: CodeType) -> bool:
+        return code.co_filename in self.trusted
+
+    def judge(self, event: str, args: tuple[Any, ...], asker: FrameType) -> None:
+        """``event`` is one of WATCHED; ``asker`` the Python frame that caused it."""
+        code = asker.f_code
+        if event == "object.__setattr__" or event == "object.__delattr__":
+            self._attribute_set(args, asker)
+        elif event == "object.__getattr__":
+            name = args[1]
+            if name in _FRAMES_OF:
+                if self.graded:
+                    self._reached(f"a frame ({name})", asker)
+            elif name in _CODES_OF:
+                self._code_read(args[0], name, asker)
+        elif event in REACHES:
+            if self.graded:
+                if event == "sys._getframe" and args and self.is_library(code) and not code.co_filename.endswith(_HELPERS):
+                    self._beyond_caller(args[0], asker)
+                else:
+                    self._reached(REACHES[event], asker)
+        elif event == "ctypes.dlsym":
+            if self.graded and str(args[1]).startswith(("Py", "_Py")):
+                self._reached("the interpreter's own functions", asker)
+        elif event == "open":
+            self._opened(args[0], asker)
+        elif event == "compile" or event == "code.__new__":
+            self._disguised(args[1], asker)
+        elif event == "sys.addaudithook" and self._notebook_behind(asker) is not None:
+            self.report("audit", "added an audit hook, which would have seen the code of the tests; it was refused")
+            raise RuntimeError("audit hooks are not allowed here")
+
+    # -- who asks --------------------------------------------------------------------------------------------------
+
+    def _notebook_behind(self, asker: FrameType) -> FrameType | None:
+        """The notebook's frame that asks, itself or through a helper; None when a library or a locked cell does."""
+        frame: FrameType | None = asker
+        entry = ""
+        while frame is not None and self.is_library(frame.f_code):
+            if not frame.f_code.co_filename.endswith(_HELPERS):
+                return None
+            entry = frame.f_code.co_name
+            frame = frame.f_back
+        if frame is None or self.is_locked(frame.f_code) or entry in _HARMLESS:
+            return None
+        return frame
+
+    def _reached(self, what: str, asker: FrameType) -> None:
+        frame = self._notebook_behind(asker)
+        if frame is not None:
+            self.report("frames", f"while the test ran, line {frame.f_lineno} of the notebook's {frame.f_code.co_name} reached for {what}")
+
+    def _beyond_caller(self, obtained: Any, asker: FrameType) -> None:
+        """A library asked for a frame: of itself and of who called it is its right; further up lies the test."""
+        frame: FrameType | None = asker
+        while frame is not None and self.is_library(frame.f_code):
+            if frame is obtained:
+                return
+            frame = frame.f_back
+        if frame is None or frame is obtained or self.is_locked(frame.f_code):
+            return
+        if isinstance(obtained, FrameType) and not self.is_library(obtained.f_code):
+            self.report("frames", f"while the test ran, {frame.f_code.co_name} had a library look up the names of its callers")
+
+    # -- what for --------------------------------------------------------------------------------------------------
+
+    def _code_read(self, owner: Any, name: str, asker: FrameType) -> None:
+        if not self.trusted or type(owner) is not FunctionType or name != "__code__":
+            return
+        if self.is_library(asker.f_code) and not asker.f_code.co_filename.endswith(_HELPERS):
+            return
+        if self.is_locked(owner.__code__) and self._notebook_behind(asker) is not None:
+            self.report("frames", f"the notebook read the code of the test's function {owner.__name__}")
+
+    def _attribute_set(self, args: tuple[Any, ...], asker: FrameType) -> None:
+        owner, name = args[0], args[1]
+        if type(owner) is FunctionType and name in _CODE and self.protected(owner):
+            self.replaced.append((owner, name, getattr(owner, name)))
+            if self.graded and not self.is_library(asker.f_code) and not self.is_locked(asker.f_code):
+                self.report("tampered", f"while the test ran, the notebook replaced {name} of {owner.__module__}.{owner.__qualname__}")
+
+    def _opened(self, path: Any, asker: FrameType) -> None:
+        if type(path) is bytes:
+            path = path.decode("utf-8", "replace")
+        if type(path) is str and path.startswith("/proc/") and path.endswith("/mem"):
+            self.report("memory", "opened the memory of a process as a file")
+
+    def _disguised(self, filename: Any, asker: FrameType) -> None:
+        """Code that claims to come from a library or a test would be taken for one."""
+        if type(filename) is bytes:
+            filename = filename.decode("utf-8", "replace")
+        if type(filename) is not str or self.is_library(asker.f_code) or self.is_locked(asker.f_code):
+            return
+        if filename.startswith(self.library) or filename.startswith("<frozen ") or filename in self.trusted:
+            self.report("disguise", "compiled code under the name of a library's or a test's file")

@@ -1,0 +1,162 @@
+"""What verdicts rest on: which modules and classes are protected, and which of their names."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Iterator
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+from gradekit.integrity.inside.versions import dict_of
+
+#: Packages that tests compare, count and time with, or that carry a verdict out of the kernel. Their bindings are put
+#: back whatever took their place.
+STRICT = frozenset(sys.stdlib_module_names) | {
+    "numpy", "torch", "labkit", "IPython", "ipykernel", "traitlets", "jupyter_client", "zmq", "tornado", "pytest",
+    "_pytest", "pluggy", "nose", "hypothesis",
+}  # fmt: skip
+#: Assert helpers: plain values and containers count too, such as a table of tolerances.
+HELPERS = (
+    "labkit.checking", "numpy.testing", "torch.testing", "unittest.case", "unittest.util", "pandas._testing", "nose",
+    "_pytest.python_api",
+)  # fmt: skip
+#: Where library code itself replaces what a module holds.
+_NOT_OURS = ("__main__", "__mp_main__", "labkit.cudasim", "labkit.launching")
+_KEPT_BY_PYTHON = frozenset((
+    "__warningregistry__", "__builtins__", "__annotations__", "__doc__", "__dict__", "__weakref__", "_abc_impl",
+    "__abstractmethods__", "__static_attributes__", "__firstlineno__", "__spec__", "__cached__", "__loader__",
+    "__package__", "__path__", "__file__", "__name__",
+))  # fmt: skip
+_MUTABLE = (dict, list, set)
+
+
+def is_binding(value: Any) -> bool:
+    """Whether a name that holds ``value`` means behaviour (a function, class, descriptor), not state."""
+    return callable(value) or hasattr(type(value), "__get__") or type(value) is ModuleType
+
+
+class Protected:
+    """One dict with the names in it that are put back. ``saved`` is what they held before any student code ran.
+
+    ``strict``: put back whatever took a name's place; else what a library put there itself stays. ``everything``: plain
+    values count as well as bindings. ``seen`` is the whole dict as last looked at.
+    """
+
+    __slots__ = ("cls", "everything", "namespace", "saved", "seen", "strict", "title")
+
+    def __init__(
+        self, title: str, namespace: dict[str, Any], *, strict: bool, everything: bool = False, cls: type | None = None
+    ) -> None:
+        self.title, self.namespace, self.cls = title, namespace, cls
+        self.strict, self.everything = strict, everything
+        self.saved = self.seen = namespace.copy()
+
+    def covers(self, name: str, value: Any) -> bool:
+        return (self.everything or is_binding(value)) and name not in _KEPT_BY_PYTHON
+
+    def changed(self) -> list[str]:
+        """Protected names that hold something else now, and new names that hide what tests rely on."""
+        now, saved = self.namespace, self.saved
+        found = [k for k, v in saved.items() if now.get(k, _GONE) is not v and self.covers(k, v)]
+        return found + [k for k in now.copy() if k not in saved and self._hides(k)]
+
+    def _hides(self, name: Any) -> bool:
+        if type(name) is not str or name in _KEPT_BY_PYTHON or not is_binding(self.namespace.get(name)):
+            return False
+        if self.cls is None:
+            return name in _BUILTINS
+        return any(name in base.__dict__ for base in type.__dict__["__mro__"].__get__(self.cls)[1:])
+
+    def put_back(self, name: str) -> None:
+        value = self.saved.get(name, _GONE)
+        try:
+            if self.cls is not None and value is _GONE:
+                type.__delattr__(self.cls, name)
+            elif self.cls is not None:
+                type.__setattr__(self.cls, name, value)
+            elif value is _GONE:
+                del self.namespace[name]
+            else:
+                self.namespace[name] = value
+        except TypeError:  # a class that takes no assignment was written to all the same, in memory
+            if value is _GONE:
+                del self.namespace[name]
+            else:
+                self.namespace[name] = value
+            _type_modified(_as_object(self.cls))
+
+
+class _Gone:
+    __slots__ = ()
+
+
+_GONE = _Gone()
+_BUILTINS = frozenset(vars(builtins))
+
+
+def find(strict_only: bool = False) -> Iterator[Protected]:
+    """All dicts to protect among what is imported now: modules, their classes, keyword defaults, helpers' tables."""
+    seen: set[int] = set()
+    for name, module in list(sys.modules.items()):
+        if not isinstance(module, ModuleType) or name.startswith(_NOT_OURS) or id(module.__dict__) in seen:
+            continue
+        seen.add(id(module.__dict__))
+        strict, helper = name.partition(".")[0] in STRICT, name.startswith(HELPERS)
+        yield Protected(name, module.__dict__, strict=strict, everything=helper)
+        if not strict:
+            continue
+        for key, value in list(module.__dict__.items()):
+            if isinstance(value, type):
+                for cls in type.__dict__["__mro__"].__get__(value):
+                    title = f"{cls.__module__}.{cls.__qualname__}"
+                    if id(cls) not in seen and title.partition(".")[0] in STRICT:
+                        seen.add(id(cls))
+                        whole = title.startswith(("IPython.", "ipykernel."))
+                        yield Protected(title, dict_of(cls), strict=True, everything=whole, cls=cls)
+            elif type(value) is dict and helper and key not in _KEPT_BY_PYTHON and id(value) not in seen:
+                seen.add(id(value))
+                yield Protected(f"{name}.{key}", value, strict=True, everything=True)
+
+
+def functions(protected: list[Protected]) -> dict[int, tuple[str, FunctionType]]:
+    """All Python functions that protected names hold, directly or under the usual wrappers."""
+    found: dict[int, tuple[str, FunctionType]] = {}
+    for item in protected:
+        for key, value in item.saved.items():
+            inner = value
+            for attribute in ("__func__", "fget", "__wrapped__"):
+                if type(inner) is not FunctionType:
+                    inner = getattr_static(inner, attribute)
+            if type(inner) is FunctionType:
+                found.setdefault(id(inner), (f"{item.title}.{key}", inner))
+    return found
+
+
+def getattr_static(value: Any, attribute: str) -> Any:
+    """``value.attribute`` where that is a C slot or an entry of its own dict; else ``value``."""
+    kind = type(value)
+    if kind in (staticmethod, classmethod, property) and attribute in kind.__dict__:
+        return getattr(value, attribute)
+    return value
+
+
+def is_librarys_own(value: Any, library: dict[int, str]) -> bool:
+    """Whether a binding is a library's, by where its code looks up names. ``library``: id of a module's dict -> name."""
+    if type(value) is FunctionType:
+        return id(value.__globals__) in library
+    if isinstance(value, type):
+        module = sys.modules.get(type.__dict__["__module__"].__get__(value))
+        return module is not None and id(module.__dict__) in library
+    if type(value) is BuiltinFunctionType or type(value) is ModuleType:
+        return True
+    return is_librarys_own(type(value), library)
+
+
+def _ctypes() -> tuple[Any, Any]:
+    import ctypes
+
+    return ctypes.pythonapi.PyType_Modified, ctypes.py_object
+
+
+_type_modified, _as_object = _ctypes()

@@ -1,0 +1,142 @@
+"""The state that verdicts rest on, as it was before student code: put back, and compared.
+
+Most of it is dicts, and an unchanged dict costs one comparison of its stamp (see ``versions``). The rest is small: what
+closures hold, the classes of modules, the entries of ``sys.modules``, and a few lists.
+"""
+
+from __future__ import annotations
+
+import sys
+from operator import is_not
+from types import CellType, FunctionType, ModuleType
+from typing import Any
+
+from gradekit.integrity.inside import protect, versions
+
+_contents = CellType.__dict__["cell_contents"].__get__
+_set_contents = CellType.__dict__["cell_contents"].__set__
+_modules = sys.modules
+_SEARCHED = ("meta_path", "path_hooks")
+
+
+class Snapshot:
+    """Taken in the fork server. Without stamps (``stamped`` False) every dict is compared at each look."""
+
+    def __init__(self) -> None:
+        self.stamped = versions.works()
+        self.protected = list(protect.find())
+        functions = [f for _, f in protect.functions([p for p in self.protected if p.strict]).values()]
+        self.protected += [
+            protect.Protected(f"{f.__module__}.{f.__qualname__}'s keyword defaults", f.__kwdefaults__, strict=True,
+                              everything=True)
+            for f in functions if f.__kwdefaults__
+        ]  # fmt: skip
+        cells = [(f, c) for f in functions for c in f.__closure__ or () if _is_set(c)]
+        cells = [(f, c) for f, c in cells if type(_contents(c)) is FunctionType or isinstance(_contents(c), type)]
+        self.cells = [c for _, c in cells]
+        self.cell_titles = [f"{f.__module__}.{f.__qualname__}" for f, _ in cells]
+        self.held = [_contents(c) for c in self.cells]
+        self.modules = {n: m for n, m in _modules.items() if type(n) is str and n != "__main__"}
+        self.kinds = [(m, type(m)) for m in self.modules.values() if isinstance(m, ModuleType)]
+        self.library = {id(m.__dict__): n for n, m in self.modules.items() if isinstance(m, ModuleType)}
+        self.lists = [(f"sys.{n}", getattr(sys, n), list(getattr(sys, n))) for n in _SEARCHED]
+        self.path = list(sys.path)
+        self.replaced: list[tuple[Any, str, Any]] = []  # function, attribute, what it was: the audit hook tells
+        self.stamps = versions.stamps([p.namespace for p in self.protected]) if self.stamped else []
+        self.at = [s.value for s in self.stamps]
+
+    def rebase(self) -> None:
+        """Take what is now for right: called once in a kernel, before student code, after ipykernel's own set-up."""
+        for p in self.touched():
+            p.saved = p.seen = p.namespace.copy()
+        self.at = [s.value for s in self.stamps]
+        self.modules.update((n, m) for n, m in _modules.items() if type(n) is str and n != "__main__")
+        self.path = list(sys.path)
+        self.lists = [(title, now, list(now)) for title, now, _ in self.lists]
+
+    def touched(self) -> list[protect.Protected]:
+        """The dicts that were written to since the last look."""
+        if not self.stamped:
+            return self.protected
+        at = [s.value for s in self.stamps]
+        if at == self.at:
+            return []
+        return [p for p, new, old in zip(self.protected, at, self.at) if new != old]  # noqa: B905 (C speed)
+
+    def look(self) -> None:
+        """From here on, what is written shows up as touched."""
+        for p in self.touched():
+            p.seen = p.namespace.copy()
+        self.at = [s.value for s in self.stamps]
+
+    def restore(self) -> list[str]:
+        """Put everything back. Returns what was not as it should be, by name."""
+        found = []
+        for p in self.touched():
+            for name in p.changed():
+                if not p.strict and protect.is_librarys_own(p.namespace.get(name), self.library):
+                    p.saved[name] = p.namespace[name]
+                    continue
+                p.put_back(name)
+                found.append(f"{p.title}.{name}")
+        found += self._restore_functions()
+        found += self._restore_modules()
+        found += self._restore_lists()
+        return found
+
+    def silent(self) -> list[str]:
+        """Dicts that were written to since the last look and hold exactly what they held: put back by somebody."""
+        if not self.stamped:
+            return []
+        return [p.title for p in self.touched() if p.strict and _same(p.seen, p.namespace)]
+
+    def _restore_functions(self) -> list[str]:
+        found = []
+        while self.replaced:
+            function, attribute, value = self.replaced.pop()
+            setattr(function, attribute, value)
+            found.append(f"{function.__module__}.{function.__qualname__}.{attribute}")
+        if any(map(is_not, map(_contents, self.cells), self.held)):
+            for cell, value, title in zip(self.cells, self.held, self.cell_titles, strict=True):
+                if not _is_set(cell) or _contents(cell) is not value:
+                    _set_contents(cell, value)
+                    found.append(f"{title}'s closure")
+        return found
+
+    def _restore_modules(self) -> list[str]:
+        found = []
+        for name, module in self.modules.items():
+            if _modules.get(name) is not module:
+                _modules[name] = module
+                found.append(f"sys.modules[{name!r}]")
+        for module, kind in self.kinds:
+            if type(module) is not kind:
+                object.__setattr__(module, "__class__", kind)
+                found.append(f"the class of {module.__name__}")
+        return found
+
+    def _restore_lists(self) -> list[str]:
+        found = []
+        for title, now, saved in self.lists:
+            if getattr(sys, title.removeprefix("sys.")) is not now or len(now) != len(saved) or any(
+                map(is_not, now, saved)
+            ):
+                now[:] = saved
+                setattr(sys, title.removeprefix("sys."), now)
+                found.append(title)
+        added = [p for p in sys.path if type(p) is str and p not in self.path]
+        if sys.path[: len(self.path)] != self.path:  # an added folder is the student's right, but after the libraries
+            sys.path[:] = self.path + added
+        return found
+
+
+def _is_set(cell: CellType) -> bool:
+    try:
+        _contents(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _same(left: dict[Any, Any], right: dict[Any, Any]) -> bool:
+    return len(left) == len(right) and not any(map(is_not, map(right.get, left), left.values()))

@@ -1,0 +1,164 @@
+"""The guard in the kernel: one thread that obeys the grader, one audit hook that speaks up by itself.
+
+The thread sleeps in a read of the command socket. Its orders, and nothing else, say which cell comes next and whether it
+is graded. Evidence leaves on a second socket before the event it is about has any effect, and whoever caused the event
+waits until the grader has confirmed it; when that cannot be had, the kernel ends. So evidence is not lost to what the
+event makes possible.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _thread import allocate_lock, get_ident, start_new_thread
+from types import CodeType, FrameType, FunctionType
+from typing import Any
+
+from gradekit.integrity.inside import channel, protect
+from gradekit.integrity.inside.audit import WATCHED, Auditor
+from gradekit.integrity.inside.shell import Shell
+from gradekit.integrity.inside.snapshot import Snapshot
+
+_read, _write, _exit, _getpid = os.read, os.write, os._exit, os.getpid
+_getframe, _current_frames, _settrace, _setprofile = sys._getframe, sys._current_frames, sys.settrace, sys.setprofile
+SILENCED = 97  # exit status of a kernel whose evidence could not get out
+
+
+class Watch:
+    """Made and given its snapshot in the fork server; started in each kernel."""
+
+    def __init__(self) -> None:
+        self._busy: set[int] = set()  # threads that are in the hook
+        self._sending = allocate_lock()
+        self._told: set[str] = set()
+        self._count = 0
+        self._cell = ""
+        self._armed = False
+        self._begun = ""
+        self._lines: list[list[str]] = []
+
+    def take(self, shell: Any, kernel: Any, library: tuple[str, ...]) -> None:
+        """Remember what is right. In the fork server, after all imports."""
+        interactive = sys.modules["IPython.core.interactiveshell"].InteractiveShell  # type: ignore[attr-defined]
+        self._run_code: CodeType = interactive.run_code.__code__
+        self._run_cell: CodeType = interactive.run_cell_async.__code__
+        self._torch = sys.modules.get("torch")
+        self.snapshot = Snapshot()
+        self.shell = Shell(shell, kernel)
+        self.auditor = Auditor(library, self._report)
+        self.auditor.replaced = self.snapshot.replaced
+        self.auditor.protected = self._is_protected
+        self._hook, self._thread = self._on_event, self._obey  # bound here, so that a child's collector never sees them
+
+    def start(self, commands: int, evidence: int, key: bytes) -> None:
+        """In the kernel, in its main thread, before student code. ``commands``, ``evidence``: sockets of the grader."""
+        self._commands, self._evidence, self._key = commands, evidence, key
+        self._main, self._pid = get_ident(), _getpid()
+        self.snapshot.rebase()
+        self.shell.rebase()
+        sys.addaudithook(self._hook)
+        start_new_thread(self._thread, ())
+
+    # -- the thread --------------------------------------------------------------------------------------------------
+
+    def _obey(self) -> None:
+        expected = 1
+        while True:
+            message = channel.unpack(self._key, b"command", _read(self._commands, channel.LONGEST))
+            if message is None or message[0] != expected:
+                _exit(SILENCED)
+            expected += 1
+            number, rows = message
+            word, cell, *flags = rows[0]
+            try:
+                answer = self._before(cell, *flags) if word == "before" else self._after()
+            except BaseException as error:
+                answer = [["broken", f"the guard failed: {type(error).__name__}: {error}"]]
+            _write(self._commands, channel.pack(self._key, b"answer", number, answer))
+
+    def _before(self, cell: str, graded: str, locked: str) -> list[list[str]]:
+        self._cell, self._told, self._begun = cell, set(), ""
+        self._locked = locked == "1"
+        found = []
+        if graded == "1":
+            found = [["restored", name] for name in self._restore()]
+        self.snapshot.look()
+        self._armed = True
+        self.auditor.graded = graded == "1"
+        return found
+
+    def _after(self) -> list[list[str]]:
+        found = []
+        if self.auditor.graded:
+            found += [["silent", title] for title in self.snapshot.silent()]
+            found += [["tampered", name] for name in self._restore()]
+            frame = _current_frames().get(self._main)
+            while frame is not None:
+                if frame.f_code.co_filename in self.auditor.trusted and frame.f_code.co_name == "<module>":
+                    found.append(["running", ""])
+                    break
+                frame = frame.f_back
+        self.auditor.graded = self._armed = False
+        values = self.shell.shell._trait_values
+        succeeded = values.get("last_execution_succeeded")
+        return [["ran", self._begun, "1" if succeeded is True else "0"], *found]
+
+    def _restore(self) -> list[str]:
+        return self.snapshot.restore() + self.shell.restore(self._is_librarys_own)
+
+    def _is_librarys_own(self, value: Any) -> bool:
+        return protect.is_librarys_own(value, self.snapshot.library)
+
+    def _is_protected(self, function: FunctionType) -> bool:
+        return id(function.__globals__) in self.snapshot.library
+
+    # -- the hook ----------------------------------------------------------------------------------------------------
+
+    def _on_event(self, event: str, args: tuple[Any, ...]) -> None:
+        if event not in WATCHED:
+            return
+        me = get_ident()
+        if me in self._busy:
+            return
+        self._busy.add(me)
+        try:
+            asker = _getframe(1)
+            if event == "exec":
+                if self._armed and me == self._main and asker.f_code is self._run_code:
+                    self._begin(asker, args[0])
+            else:
+                self.auditor.judge(event, args, asker)
+        finally:
+            self._busy.discard(me)
+
+    def _begin(self, run_code: FrameType, code: CodeType) -> None:
+        """The cell's own code is about to run, in the main thread."""
+        self._armed = False
+        self._begun = code.co_filename
+        if self._locked:
+            self.auditor.trusted.add(code.co_filename)
+        if self.auditor.graded:
+            _settrace(None)
+            _setprofile(None)
+            self._restore()
+            self.snapshot.look()
+
+    # -- evidence ----------------------------------------------------------------------------------------------------
+
+    def _report(self, kind: str, what: str) -> None:
+        """Tell the grader, and wait until it knows."""
+        if what in self._told:
+            return
+        self._told.add(what)
+        if _getpid() != self._pid:  # a fork of the kernel: it shares the socket, but not the answers
+            _write(self._evidence, channel.pack(self._key, b"forked", 0, [[kind, what]]))
+            return
+        with self._sending:
+            self._count += 1
+            try:
+                _write(self._evidence, channel.pack(self._key, b"evidence", self._count, [[kind, what]]))
+                answer = channel.unpack(self._key, b"confirmed", _read(self._evidence, channel.LONGEST))
+            except OSError:
+                answer = None
+            if answer is None or answer[0] != self._count:
+                _exit(SILENCED)
