@@ -21,6 +21,7 @@ c.CourseDirectory.ignore = [
     "*.pyc",
     "__pycache__",
     "feedback",
+    ".gradekit.json",  # what grading found, for staff: no copy of it goes to students with their feedback
     *sorted({text.name for place in ("*", "*/readiness") for text in (course / "source").glob(f"{place}/*.py")}),
 ]
 
@@ -53,3 +54,9 @@ c.Execute.timeout = 30
 
 # Student code runs in gradekit's sandboxed, warm kernel, also when it is stock nbgrader or the formgrader that grades.
 c.Execute.kernel_name = "gradekit"
+
+# Students' feedback names hidden checks and hints, never the hidden tests; and whatever students wrote runs nowhere:
+# neither in their feedback nor in the formgrader.
+c.GenerateFeedback.exporter_class = "gradekit.reports.page.FeedbackExporter"
+c.HTMLExporter.preprocessors = ["gradekit.reports.safe_html.Sanitize"]
+c.HTMLExporter.filters = {"markdown2html": "gradekit.reports.safe_html.markdown2html"}

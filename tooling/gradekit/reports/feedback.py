@@ -14,6 +14,7 @@ from pathlib import Path
 from nbgrader.apps.api import NbGraderAPI
 
 from gradekit.course import Course, CourseError, Submission
+from gradekit.grading.plan import RECORD
 
 #: Below this many pages, starting processes (2 s of imports each) costs more than they save (1 s a page).
 WORTH_PROCESSES = 6
@@ -71,7 +72,10 @@ def _generate(wanted: tuple[str, str, str]) -> str:
     """Write one student's feedback; returns what went wrong, or nothing. Runs in a process of its own."""
     root, assignment, student = wanted
     course = Course.open(Path(root))
-    api = NbGraderAPI(course.directory, config=course.config)
+    config = course.config.copy()
+    config["GenerateFeedback"]["exporter_class"] = "gradekit.reports.page.FeedbackExporter"
+    course.directory.ignore = [*course.directory.ignore, RECORD]  # what was found is for staff
+    api = NbGraderAPI(course.directory, config=config)
     api.log_level = logging.ERROR
     return _error(api.generate_feedback(assignment, student, force=True))
 

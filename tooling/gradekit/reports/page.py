@@ -1,0 +1,91 @@
+"""The page that a student gets: nbgrader's own, of a notebook in which nothing is hidden any more and nothing runs.
+
+In ``nbgrader_config.py``, so that ``nbgrader generate_feedback`` and the formgrader write it too::
+
+    c.GenerateFeedback.exporter_class = "gradekit.reports.page.FeedbackExporter"
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from typing import Any
+
+import nbformat
+from nbconvert.exporters import HTMLExporter
+from nbformat import NotebookNode
+from nbgrader.converters.base import BaseConverter
+
+from gradekit.reports.hide import hide
+from gradekit.reports.safe_html import Sanitize, markdown2html
+
+#: A larger submitted notebook is not read again for its outputs.
+MAX_BYTES = 50_000_000
+
+
+#: How the comment begins that tells a person what was found, and what a student reads instead.
+NOTE_FOR_STAFF = "Held for a person:"
+HELD = "A person will look at this part before its points are given."
+_HEAD_SCRIPT = re.compile(r"<script[^>]*\ssrc=\"(https?://[^/\"]+)")
+
+
+class FeedbackExporter(HTMLExporter):
+    """nbgrader's feedback, safe and without hidden tests, for students."""
+
+    def from_notebook_node(  # type: ignore[override]
+        self, nb: NotebookNode, resources: dict[str, Any] | None = None, **kw: Any
+    ) -> tuple[str, dict[str, Any]]:
+        """One page. ``resources["nbgrader"]`` names student and notebook, as nbgrader's converters give it."""
+        self.register_filter("markdown2html", markdown2html)
+        shown = hide(nb, self._handed_in(resources or {}), self.config)
+        shown, resources = Sanitize().preprocess(shown, resources)
+        page, resources = super().from_notebook_node(shown, resources, **kw)
+        return _with_policy(page), resources
+
+    def _preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
+        """nbgrader's preprocessors add marks and comments; what staff are told about a held cell is for staff."""
+        nb, resources = super()._preprocess(nb, resources)
+        for cell in nb.cells:
+            own = cell.metadata.get("nbgrader", {})
+            if NOTE_FOR_STAFF in str(own.get("comment")):
+                own["comment"] = HELD
+        return nb, resources
+
+    def _handed_in(self, resources: dict[str, Any]) -> NotebookNode | None:
+        """The student's notebook as it was submitted, when the submission is still there and can be read."""
+        names = resources.get("nbgrader", {})
+        if not isinstance(self.parent, BaseConverter) or not names:
+            return None
+        course = self.parent.coursedir
+        folder = course.format_path(course.submitted_directory, names["student"], names["assignment"])
+        return _read(f"{folder}/{names['notebook']}.ipynb")
+
+
+def _with_policy(page: str) -> str:
+    """The page with a policy for its browser: no script runs but those of the hosts that the page's head names."""
+    head, end, body = page.partition("</head>")
+    hosts = " ".join(sorted(set(_HEAD_SCRIPT.findall(head))))
+    # MathJax evaluates its own settings as text, and asks its host's API for its version.
+    policy = (
+        f"default-src 'none'; script-src {hosts} 'unsafe-eval'; connect-src https://api.cdnjs.com; "
+        f"style-src 'unsafe-inline' {hosts}; font-src data: {hosts}; img-src data: 'self' {hosts}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    return head.replace("<head>", f"<head>{meta}", 1) + end + body
+
+
+def _read(path: str) -> NotebookNode | None:
+    """A student's notebook; None for a link, a pipe, or what is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(fd, encoding="utf-8", errors="replace") as file:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+                return None
+            notebook = nbformat.reads(file.read(), as_version=4)
+        nbformat.validate(notebook)
+    except Exception:  # nbformat raises whatever the JSON or the schema does
+        return None
+    return notebook
