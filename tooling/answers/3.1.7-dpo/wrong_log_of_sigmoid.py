@@ -1,0 +1,18 @@
+# loses: test-dpo-loss keeps 3
+# log(sigmoid()) is -inf for a margin of -1000, and its gradient is NaN.
+
+# %% dpo-loss
+def dpo_loss(
+    chosen: Tensor,
+    rejected: Tensor,
+    ref_chosen: Tensor,
+    ref_rejected: Tensor,
+    beta: float,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    if beta <= 0:
+        raise ValueError(f"beta must be above 0, not {beta}")
+    if not 0 <= label_smoothing < 0.5:
+        raise ValueError(f"label_smoothing must be at least 0 and below 0.5, not {label_smoothing}")
+    z = beta * ((chosen - ref_chosen) - (rejected - ref_rejected))
+    return (-(1 - label_smoothing) * torch.log(torch.sigmoid(z)) - label_smoothing * torch.log(torch.sigmoid(-z))).mean()
