@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import shutil
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-from gradekit.course import Course
+from gradekit.course import Course, CourseError
 from gradekit.grading.local import LocalGrader
 from gradekit.grading.run import Workers, grade
 from gradekit.kernels import Limits
@@ -22,6 +23,8 @@ from gradekit.redteam.attack import Attack
 from gradekit.redteam.effects import Effect, disturbances, effect
 from gradekit.redteam.ground import CANARIES, NEIGHBOURS, SECRET_VARIABLE, Ground, build, ground
 from gradekit.reports.feedback import give_feedback
+
+log = logging.getLogger("gradekit.redteam")
 
 #: Small, so that exhausting them is soon over; large enough for torch and a compiler.
 LIMITS = Limits(
@@ -52,12 +55,18 @@ def against_gradekit(template: Course, root: Path, attacks: list[Attack], *, job
     """The effect of each attack, by marker. All are graded in one run, with honest neighbours among them.
 
     When a neighbour is disturbed, the attacks are run again in halves until it is known by which.
+
+    Raises:
+        CourseError: the neighbours do not get their marks even when nobody attacks.
     """
     with LocalGrader(jobs) as workers:
+        if harm := _in_one_class(template, root, [], workers)[""].disturbed:
+            raise CourseError(f"Honest submissions are not graded as they must be: {'; '.join(harm)}.")
         return _in_one_class(template, root, attacks, workers)
 
 
 def _in_one_class(template: Course, root: Path, attacks: list[Attack], workers: Workers) -> dict[str, Effect]:
+    """The same, and nobody's disturbances under the empty name when there are no attacks."""
     place = Path(tempfile.mkdtemp(dir=root))
     with ground(template, place) as here:
         students = {_student(attack, number): attack for number, attack in enumerate(attacks)}
@@ -65,7 +74,7 @@ def _in_one_class(template: Course, root: Path, attacks: list[Attack], workers: 
             here.hand_in(attack, student)
         here.settle_neighbours()
         before = here.neighbourhood()
-        labs = {attack.lab for attack in attacks}
+        labs = {attack.lab for attack in attacks} or set(here.course.assignments)
         slow: dict[str, str] = {}
         for lab in sorted(labs):
             done = grade(here.course, lab, workers, limits=LIMITS)
@@ -76,7 +85,10 @@ def _in_one_class(template: Course, root: Path, attacks: list[Attack], workers: 
                 give_feedback(here.course, lab, "shown-*")
         _wait_for_survivors(attacks)
         disturbed = disturbances(here, before, NEIGHBOURS, labs)
+        if not attacks:
+            return {"": Effect(disturbed=disturbed)}
         if disturbed and len(attacks) > 1:
+            log.warning("%d attacks, and %s: running them in halves", len(attacks), "; ".join(disturbed))
             half = len(attacks) // 2
             found = [_in_one_class(template, root, part, workers) for part in (attacks[:half], attacks[half:])]
             return found[0] | found[1]

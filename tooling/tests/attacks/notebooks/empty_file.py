@@ -1,0 +1,5 @@
+# Hands in an empty file.
+# succeeds: disturbs
+
+# %% make
+content = b""
