@@ -18,7 +18,7 @@ from typing import Any
 import nh3
 from jinja2 import pass_context
 from jinja2.runtime import Context
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbconvert.filters.markdown_mistune import InvalidNotebook, IPythonRenderer, MarkdownWithMath
 from nbconvert.preprocessors import Preprocessor
 from nbformat import NotebookNode
 from pygments.token import STANDARD_TYPES
@@ -89,8 +89,21 @@ def _harmless_math(text: str) -> str:
 def markdown2html(context: Context, source: str) -> str:
     """nbconvert's Markdown filter, its result cleaned. Mathematics passes: MathJax finds it in the page."""
     cell = context.get("cell") or {}
-    renderer = IPythonRenderer(escape=False, attachments=cell.get("attachments") or {}, exclude_anchor_links=True)
-    return clean(MarkdownWithMath(renderer=renderer).render(source))
+    renderer = _Renderer(escape=False, attachments=cell.get("attachments") or {}, exclude_anchor_links=True)
+    try:
+        return clean(MarkdownWithMath(renderer=renderer).render(source))
+    except RecursionError:  # lists in lists in lists
+        return f"<pre>{html.escape(source)}</pre>"
+
+
+class _Renderer(IPythonRenderer):
+    """nbconvert's, which gives a whole page up for one picture that is not attached."""
+
+    def image(self, text: str, url: str, title: str | None = None) -> str:
+        try:
+            return super().image(text, url, title)
+        except InvalidNotebook:
+            return html.escape(text)
 
 
 class Sanitize(Preprocessor):
