@@ -15,7 +15,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from gradekit.course import Course, CourseError, Submission, dump_json
+from gradekit.course import Course, CourseError, Lab, Submission, dump_json
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -134,7 +134,8 @@ def check(
 
     course = Course.open(course_dir)
     results = []
-    for result in check_labs(course, chosen(course, labs), jobs=jobs, fresh=fresh):
+    wanted = chosen(course, labs)
+    for result in check_labs(course, wanted, jobs=jobs, fresh=fresh):
         if changed and result.known:
             continue
         results.append(result)
@@ -152,6 +153,7 @@ def check(
                 console.print(checks_table(alike))
     else:
         console.print("Every lab has passed as it is.")
+    _make_canaries(course, [lab for lab in wanted if not lab.is_readiness], jobs)
     if not all(result.passed for result in results):
         raise typer.Exit(1)
 
@@ -297,6 +299,7 @@ def grade(
         workers = LocalGrader(jobs or os.cpu_count() or 1, named)
     with workers as grader, _progress(quiet=json) as progress:
         for name in names:
+            _make_canaries(course, course.labs(name), jobs or os.cpu_count() or 1)
             task = progress.add_task(name, total=len(course.submissions(name, student)))
 
             def advance(submission: Submission, state: str, task: int = task) -> None:
@@ -417,6 +420,15 @@ def bench_cudasim(json: JsonPath = None) -> None:
     from gradekit.bench.cudasim import run
 
     run(json)
+
+
+def _make_canaries(course: Course, labs: list[Lab], jobs: int) -> None:
+    """Make the canaries that are missing or stale, and say which tests go without."""
+    from gradekit.authoring.canaries import ensure
+
+    for lab, test, why in ensure(course, labs, jobs=jobs):
+        where = f"{lab.name}, {test}" if test else lab.name
+        errors.print(f"{where}: no canary: {why}", style="yellow", soft_wrap=True, markup=False, highlight=False)
 
 
 def _progress(quiet: bool = False) -> Progress:

@@ -196,11 +196,12 @@ def _execution(notebook: NotebookNode, records: Sequence[dict]) -> Execution:
     """The records of one run as an executed notebook."""
     notebook = blank(notebook)
     seconds: dict[int, float] = {}
-    beside = []
+    beside, beside_s = [], []
     for record in records[:-1]:
         index = record["index"]
         if index < 0:
             beside.append(": ".join(record["error"]) if record["error"] else record["value"] or "")
+            beside_s.append(record["seconds"])
             continue
         seconds[index] = record["seconds"]
         if record["error"]:
@@ -208,4 +209,4 @@ def _execution(notebook: NotebookNode, records: Sequence[dict]) -> Execution:
             notebook.cells[index].outputs.append(new_output("error", ename=name, evalue=message, traceback=[]))
         elif record["value"] is not None:
             notebook.cells[index].outputs.append(new_output("execute_result", data={"text/plain": record["value"]}))
-    return Execution(notebook, seconds, records[-1]["peak"], records[-1]["ended"], beside)
+    return Execution(notebook, seconds, records[-1]["peak"], records[-1]["ended"], beside, beside_s)

@@ -33,6 +33,7 @@ class Execution:
         peak: the largest resident size of its process, in bytes; 0 when it is not known.
         ended: why the run ended before the notebook did; empty when it did not.
         beside: the text of the last expression of each step that belongs to no cell; an error's where there was one.
+        beside_s: the seconds of each of these steps.
         fetched: what each cell asked of the network, by the index of the cell; only a run in a kernel looks.
     """
 
@@ -41,6 +42,7 @@ class Execution:
     peak: int
     ended: str = ""
     beside: Sequence[str] = ()
+    beside_s: Sequence[float] = ()
     fetched: Mapping[int, str] = field(default_factory=dict)
     verdicts: Mapping[str, Verdict] = field(init=False)
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import math
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,11 @@ from gradekit.course import Role, role_of
 from gradekit.grading.holding import comments, hold
 from gradekit.grading.job import Job, Outcome
 from gradekit.grading.judge import Status, Verdict, judge
+from gradekit.grading.planting import Garden, Planter, earned, guarded
+from gradekit.integrity.canaries import KIND, SHARE, Coverage
 from gradekit.integrity.evidence import Evidence
 from gradekit.integrity.findings import scan
+from gradekit.integrity.guard import Guard
 from gradekit.kernels import Death, ForkServer, KernelRequest, SandboxedNotebookClient
 from gradekit.kernels.manager import SandboxedKernelManager
 
@@ -49,6 +54,8 @@ class _Run:
     seconds: dict[int, float] = field(default_factory=dict)
     died: dict[int, str] = field(default_factory=dict)
     evidence: list[Evidence] = field(default_factory=list)
+    garden: Garden | None = None
+    started: float = field(default_factory=time.monotonic)
     ended: str = ""
     sandbox: str = ""
 
@@ -66,6 +73,7 @@ def execute(job: Job, server: ForkServer, gpu: str | None = None) -> Outcome:
     start = time.monotonic()
     findings = list(job.findings)
     held: dict[str, list[Evidence]] = {}
+    coverage = Coverage()
     if job.unreadable:
         run = _Run(_notebook(job))
         verdicts = tuple(
@@ -77,8 +85,10 @@ def execute(job: Job, server: ForkServer, gpu: str | None = None) -> Outcome:
             static = scan(_notebook(job), job.target)
             run = _run_twice(job, server, KernelRequest(Path(folder), job.limits, ENVIRONMENT, gpu, server.cores))
         order = [_name(cell, index) for index, cell in enumerate(run.notebook.cells)]
+        own = _verdicts(run, job)
+        coverage = _coverage(run, job, own)
         run.evidence = list(dict.fromkeys([*static, *(_named(one, order) for one in run.evidence)]))
-        verdicts, held = hold(_verdicts(run, job), run.evidence, order)
+        verdicts, held = hold(own, run.evidence, order)
         findings += [f"cell {_name(run.notebook.cells[i], i)}: {why}" for i, why in sorted(run.died.items())]
         if run.ended:
             findings.append(run.ended)
@@ -93,6 +103,7 @@ def execute(job: Job, server: ForkServer, gpu: str | None = None) -> Outcome:
         comments=_comments(job, verdicts, held),
         findings=tuple(findings),
         evidence=tuple(run.evidence),
+        canaries=coverage,
         sandbox=run.sandbox,
         gpu=gpu or "",
         wall_s=time.monotonic() - start,
@@ -135,13 +146,52 @@ async def _run(run: _Run, job: Job, server: ForkServer, request: KernelRequest, 
             fatal = await _run_from(run, job, manager, first)
             death = manager.death
         if fatal is None:
+            if run.garden and run.garden.waiting:
+                await _plant_again(run, job, server, request, taken_counts)
             return
-        if death is None or _server_died(death) or (_taken(death) and not taken_counts):
-            raise KernelLost(death.reason if death else "the kernel ended without a trace")
+        _check_not_lost(death, taken_counts)
         first = fatal + 1
     run.ended = f"{1 + MAX_RESTARTS} kernels died in this notebook; the rest was not run"
     for index in range(first, len(run.notebook.cells)):
         run.died.setdefault(index, run.ended)
+
+
+async def _plant(
+    run: _Run, job: Job, client: SandboxedNotebookClient, guard: Guard, earned: dict[str, tuple[int, Verdict, float]]
+) -> None:
+    """Plant canaries behind the last cell. A kernel that ends at one leaves it waiting."""
+    if run.garden is None:
+        own = time.monotonic() - run.started
+        run.garden = Garden(job.plants, earned, own, SHARE * own)
+    with suppress(DeadKernelError):
+        await Planter(client, guard, run.garden).work()
+
+
+async def _plant_again(run: _Run, job: Job, server: ForkServer, request: KernelRequest, taken_counts: bool) -> None:
+    """A kernel ended at a plant: take the same step once more, in a kernel with twice the limits.
+
+    The notebook itself ran through within its limits, so neither a wrong answer nor the time for it ends that one.
+    """
+    garden = run.garden
+    assert garden
+    step = garden.waiting[0]
+    garden.waiting[1:] = []
+    garden.budget = math.inf
+    again = _Run(copy.deepcopy(run.notebook), died=dict(run.died), garden=garden)
+    with server.kernel(replace(request, limits=job.limits.doubled())) as manager:
+        await _run_from(again, job, manager, len(run.notebook.cells))
+        death = manager.death
+    run.evidence += again.evidence
+    if garden.waiting:
+        _check_not_lost(death, taken_counts)
+        what = "twice the kernel ended when a known wrong answer was planted for this test"
+        garden.evidence.append(Evidence(KIND, step.test, f"{what}: {death.reason if death else ''}", True))
+
+
+def _check_not_lost(death: Death | None, taken_counts: bool) -> None:
+    """Raises KernelLost for an end that nobody inside is to blame for, or not yet."""
+    if death is None or _server_died(death) or (_taken(death) and not taken_counts):
+        raise KernelLost(death.reason if death else "the kernel ended without a trace")
 
 
 def _server_died(death: Death) -> bool:
@@ -165,24 +215,30 @@ async def _run_from(run: _Run, job: Job, manager: SandboxedKernelManager, first:
     )
     async with client.async_setup_kernel(cleanup_kc=True):
         run.sandbox = manager.process.level
-        guard = _guard(manager)
+        guard = manager.guard
+        here: dict[int, NotebookNode] = {}
+        seconds: dict[int, float] = {}
         count = 0  # the kernel keeps no history, which could show a test's source to the cells after it
         for index, cell in enumerate(run.notebook.cells):
             if cell.cell_type != "code" or not cell.source.strip() or index in run.died:
                 continue
             # A replayed cell has its outputs and its verdict already.
-            target = copy.deepcopy(cell) if index < first else cell
-            start = time.monotonic()
-            try:
-                count += 1
-                guard.before(index, graded=role_of(cell) is Role.TEST)
-                await client.async_execute_cell(target, index, execution_count=count, store_history=False)
-                run.evidence += guard.after(index)
-                for output in target.outputs:
+            here[index] = copy.deepcopy(cell) if index < first else cell
+            count += 1
+
+            def finish(cell: NotebookNode, index: int = index, count: int = count) -> None:
+                for output in cell.outputs:
                     if output.output_type == "execute_result":
                         output.execution_count = count
                 if index in client.timed_out:
-                    _show_error(target, "CellTimeoutError", f"it ran for more than {job.cell_timeout:g} s")
+                    _show_error(cell, "CellTimeoutError", f"it ran for more than {job.cell_timeout:g} s")
+
+            start = time.monotonic()
+            graded, locked = role_of(cell) is Role.TEST, cell.metadata.get("nbgrader", {}).get("locked", False)
+            try:
+                run.evidence += await guarded(
+                    client, guard, here[index], index, graded=graded, locked=locked, finish=finish
+                )
             except DeadKernelError as error:
                 death = manager.death
                 why = death.reason if death else str(error)
@@ -190,27 +246,13 @@ async def _run_from(run: _Run, job: Job, manager: SandboxedKernelManager, first:
                 _show_error(cell, "KernelDied", why)
                 return max(index, first - 1)
             finally:
+                seconds[index] = time.monotonic() - start
                 if index >= first:
-                    run.seconds[index] = time.monotonic() - start
+                    run.seconds[index] = seconds[index]
                 run.notebook.cells[index] = cell
+        await _plant(run, job, client, guard, earned(here, seconds))
         run.evidence += guard.close()
     return None
-
-
-class _NoGuard:
-    """For a kernel that has none."""
-
-    def before(self, cell_index: int, graded: bool) -> None: ...
-
-    def after(self, cell_index: int) -> list[Evidence]:
-        return []
-
-    def close(self) -> list[Evidence]:
-        return []
-
-
-def _guard(manager: SandboxedKernelManager) -> Any:
-    return getattr(manager, "guard", None) or _NoGuard()
 
 
 def _written(notebook: NotebookNode, job: Job, findings: list[str]) -> str:
@@ -255,6 +297,19 @@ def _verdicts(run: _Run, job: Job) -> list[Verdict]:
                 why_not_run=run.died.get(index, ""),
             )
     return [by_id[cell.grade_id] for cell in job.target.graded]
+
+
+def _coverage(run: _Run, job: Job, verdicts: list[Verdict]) -> Coverage:
+    """What the canaries said. A test whose points come from a kernel that ended was not covered, which is a finding."""
+    garden = run.garden or Garden((), {}, 0.0, 0.0)
+    run.evidence += garden.evidence
+    tests = [cell.grade_id for cell in job.target.cells if cell.role is Role.TEST]
+    lost = [v.grade_id for v in verdicts if v.score and v.grade_id in tests and v.grade_id not in garden.earned]
+    ended = "the kernel in which it passed ended before anything could be planted"
+    if job.plants:
+        run.evidence += [Evidence(KIND, test, f"not covered: {ended}", False) for test in lost]
+    uncovered = garden.uncovered | dict.fromkeys(lost, ended)
+    return Coverage(garden.planted, round(garden.seconds, 4), round(garden.of, 4), uncovered)
 
 
 def _comments(job: Job, verdicts: tuple[Verdict, ...], held: dict[str, list[Evidence]]) -> dict[str, str]:

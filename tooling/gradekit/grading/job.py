@@ -8,6 +8,7 @@ from typing import Any
 
 from gradekit.course import Role
 from gradekit.grading.judge import Verdict
+from gradekit.integrity.canaries import Coverage, Plant
 from gradekit.integrity.evidence import Evidence
 from gradekit.kernels import Limits
 
@@ -81,6 +82,7 @@ class Job:
         cell_timeout: seconds that a cell may take.
         output_lines: lines of printed output, and of a traceback, that are kept of each cell; -1 keeps all.
         gpu: whether the job wants a GPU.
+        plants: wrong answers that its tests are known to reject.
     """
 
     student: str
@@ -95,6 +97,7 @@ class Job:
     findings: tuple[str, ...] = ()
     unreadable: str = ""
     gpu: bool = False
+    plants: tuple[Plant, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Outcome:
         comments: grade id of a solution or manual cell -> what its automatic comment says.
         findings: the job's, and what execution showed: limits exceeded, kernels that died, odd values.
         evidence: what the nets of ``gradekit.integrity`` caught.
+        canaries: what was planted, and which tests nothing was planted for.
         sandbox: the level that the code ran under.
         gpu: the value of CUDA_VISIBLE_DEVICES that it ran with; empty without a GPU.
         wall_s: seconds from the job's start to its end.
@@ -122,6 +126,7 @@ class Outcome:
     comments: dict[str, str] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    canaries: Coverage = field(default_factory=Coverage)
     sandbox: str = ""
     gpu: str = ""
     wall_s: float = 0.0
@@ -135,6 +140,7 @@ class Outcome:
             "wall_s": self.wall_s,
             "findings": list(self.findings),
             "evidence": [asdict(one) for one in self.evidence],
+            "canaries": asdict(self.canaries),
             "sandbox": self.sandbox,
             "gpu": self.gpu,
         }

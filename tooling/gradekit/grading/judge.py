@@ -89,8 +89,8 @@ def judge(cell: NotebookNode, *, ran: bool = True, changed: bool = True, why_not
 def _partial(output: NotebookNode, grade_id: str, points: float) -> Verdict:
     """Partial credit from the value of a cell's last expression, as text: ``2``, ``1.5``, ``np.float64(0.5)``."""
     text = str(output.data.get("text/plain", "")).strip()
-    score = _number(text)
-    if score is None or not math.isfinite(score):
+    score = number(text)
+    if score is None:
         reason = f"the last expression shows {first_line(text)!r}, not a number: no credit until a person has looked"
         return Verdict(grade_id, Status.ODD, 0.0, points, reason)
     if not 0 <= score <= points:
@@ -101,14 +101,15 @@ def _partial(output: NotebookNode, grade_id: str, points: float) -> Verdict:
     return Verdict(grade_id, Status.PARTIAL, score, points, f"partial credit: {score:g} of {points:g}")
 
 
-def _number(text: str) -> float | None:
+def number(text: str) -> float | None:
+    """The finite number that a text shows, or None."""
     if text.startswith(("np.", "numpy.")) and text.endswith(")"):
         text = text[text.index("(") + 1 : -1]
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
-    return float(value) if type(value) in (int, float) else None
+    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
 
 
 def first_line(text: str, limit: int = 200) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -18,6 +18,7 @@ from nbgrader.utils import find_all_files
 from gradekit.course import Cell, Course, CourseError, Lab, Role, Submission, cells_of, read_notebook
 from gradekit.grading.job import Job, SourceCell, Target, digest
 from gradekit.grading.sanitize import sanitize
+from gradekit.integrity.canaries import Canaries, Plant, digest_of, place
 from gradekit.kernels import Limits
 from gradekit.kernels.preload import choose
 from gradekit.syllabus import load
@@ -75,11 +76,14 @@ class Planner:
         self.cell_timeout = float(timeout or limits.wall_s)
         output = LimitOutput(config=course.config)
         self.output_lines = (output.max_lines, output.max_traceback)
-        self._base = digest(*self._target_bytes(), *_listing(self.master), repr(limits).encode())
+        self.plants = {target.notebook: _plants(course, target) for target in self.targets}
+        # Whether there are canaries counts, not which: they are made again now and then, and the marks are the same.
+        covered = repr([bool(self.plants[target.notebook]) for target in self.targets])
+        self._base = digest(*self._target_bytes(), *_listing(self.master), repr(limits).encode(), covered.encode())
 
     def _target_bytes(self) -> Iterator[bytes]:
         for target in self.targets:
-            yield json.dumps(asdict(target), default=sorted).encode()  # a set's own order differs from run to run
+            yield repr(target).encode()
 
     def plan(self, submission: Submission) -> Planned:
         """The jobs of one submission. Reads regular files only: a link that a student left leads nowhere."""
@@ -114,6 +118,7 @@ class Planner:
                     findings=clean.findings,
                     unreadable=clean.unreadable,
                     gpu=target.notebook in self.gpu,
+                    plants=self.plants[target.notebook],
                 )
             )
         fingerprint = digest(self._base.encode(), *_listing(own))
@@ -171,6 +176,13 @@ def _target(course: Course, assignment: str, notebook: Notebook) -> Target:
     cells.sort(key=lambda cell: order.get(cell.grade_id, len(order)))
     kernelspec = json.loads(notebook.kernelspec) if notebook.kernelspec else {}
     return Target(assignment, notebook.name, kernelspec, tuple(cells), plain)
+
+
+def _plants(course: Course, target: Target) -> tuple[Plant, ...]:
+    """The canaries that were made for the notebook as the gradebook has it; none for one that has changed since."""
+    canaries = Canaries.load(place(course.root, target.assignment, target.notebook))
+    cells = {cell.grade_id: cell.source for cell in target.cells}
+    return canaries.plants if canaries and canaries.digest == digest_of(cells) else ()
 
 
 def _want_gpu(course: Course, labs: list[Lab]) -> frozenset[str]:

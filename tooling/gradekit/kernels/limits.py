@@ -37,6 +37,10 @@ class Limits:
             if getattr(self, f.name) <= 0:
                 raise ValueError(f"Limits.{f.name} must be positive, not {getattr(self, f.name)}")
 
+    def doubled(self) -> Limits:
+        """Twice of everything."""
+        return Limits(**{f.name: 2 * getattr(self, f.name) for f in dataclasses.fields(self)})
+
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 from gradekit.course import Course
-from gradekit.grading import execute
 from gradekit.grading.holding import hold
 from gradekit.grading.judge import Status, Verdict
 from gradekit.grading.local import LocalGrader
 from gradekit.grading.plan import RECORD
 from gradekit.integrity.evidence import Evidence
+from gradekit.kernels.manager import SandboxedKernelManager
 from nbgrader.api import Gradebook
 from tinycourse import RIGHT, scores, submit
 
@@ -52,7 +52,11 @@ def test_nothing_is_held_where_nothing_was_earned() -> None:
 class Suspicious:
     """A guard that has something against one cell."""
 
-    def before(self, cell_index: int, graded: bool) -> None: ...
+    def before(self, cell_index: int, graded: bool, *, locked: bool) -> None: ...
+
+    def sent(self, source: str) -> None: ...
+
+    def saw(self, failed: bool, shown: list[str]) -> None: ...
 
     def after(self, cell_index: int) -> list[Evidence]:
         found = Evidence("tampered", f"cell {cell_index}", "math.isclose was exchanged", True)
@@ -64,7 +68,7 @@ class Suspicious:
 
 @pytest.fixture
 def suspect(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    monkeypatch.setattr(execute, "_guard", lambda manager: Suspicious())
+    monkeypatch.setattr(SandboxedKernelManager, "guard", Suspicious())
     return monkeypatch.undo
 
 

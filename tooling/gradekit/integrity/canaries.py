@@ -1,0 +1,259 @@
+"""Canaries: wrong answers that a test is known to reject, planted after a notebook has run.
+
+A test that passes a planted wrong answer does not test any more: something has been done to the process it runs in.
+Each plant was tried beforehand against the reference and every right answer at hand (``gradekit.authoring.canaries``).
+A shadowed plant first calls the student's own function on copies of its arguments, so that what it does to the world
+when the test calls it is done, and then answers wrongly all the same.
+
+What is planted, how often and in which order cannot be foretold from inside: it is drawn on the trusted side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+KIND = "canary"
+#: Of the time that the notebook has taken by itself, what canaries may take.
+SHARE = 0.3
+#: Seconds for the messages of one plant, beside the test's own time.
+MESSAGES_S = 0.015
+#: A prediction is made to hold on a machine that is busier than it was.
+MARGIN = 1.3
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A wrong answer to one exercise, and what one test is known to say to it.
+
+    Attributes:
+        test, exercise: grade ids.
+        what: the change to the reference, in a line.
+        source: the whole cell that stands in the exercise's place.
+        binds: the global names that it binds.
+        errors: the types of error that the test ends with; ``""`` when it ends with a score.
+        score: the most points that the test gives it.
+        share: its test's seconds as a share of those that the same test takes with the reference.
+        shadowed: whether the student's own functions are called first.
+        needs: tests that must have given all their points, since the plant, or the test, also rests on their answers;
+            without that, a wrong answer elsewhere could make up for this one.
+    """
+
+    test: str
+    exercise: str
+    what: str
+    source: str
+    binds: tuple[str, ...]
+    errors: tuple[str, ...]
+    score: float
+    share: float
+    shadowed: bool = False
+    needs: tuple[str, ...] = ()
+
+    @property
+    def is_stub(self) -> bool:
+        """Whether it is the exercise as released. It rests on nothing else in the notebook."""
+        return self.what == STUB
+
+
+#: What a plant is that answers nothing.
+STUB = "the exercise as it was released"
+
+
+@dataclass(frozen=True)
+class Canaries:
+    """The plants of one notebook.
+
+    Attributes:
+        digest: of the cells that they were made for, see ``digest_of``.
+        context: of all that they rest on; when it changes they are made again.
+        uncovered: tests for which there is no plant -> why.
+    """
+
+    digest: str
+    context: str
+    plants: tuple[Plant, ...]
+    uncovered: Mapping[str, str]
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".new")
+        unfinished.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        unfinished.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Canaries | None:
+        """What ``save`` wrote; None when there is nothing, or nothing of this version."""
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            lists = ("binds", "errors", "needs")
+            plants = tuple(Plant(**(p | {key: tuple(p[key]) for key in lists})) for p in raw.pop("plants"))
+            return cls(plants=plants, **raw)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+def place(root: Path, assignment: str, notebook: str) -> Path:
+    """Where a course keeps the canaries of a notebook: released nowhere, and shown to no kernel."""
+    return root / ".gradekit-cache" / "canaries" / assignment / f"{notebook}.json"
+
+
+def digest_of(cells: Mapping[str, str]) -> str:
+    """The fingerprint of a notebook's cells with a grade id, as nbgrader keeps them: grade id -> source."""
+    return hashlib.sha256(json.dumps(sorted(cells.items())).encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a test said to a plant: the type of its error, empty without one, and the points that it gave."""
+
+    error: str
+    score: float
+
+
+def rejected(plant: Plant, answer: Answer) -> bool | None:
+    """Whether the test rejected the plant as it is known to; None when its failure says nothing about the plant.
+
+    A mutant may fail for a name that this notebook has not, before the test could look at what it answers.
+    """
+    if answer.score > plant.score:
+        return False
+    return True if answer.error in (*plant.errors, "AssertionError") else None
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What canaries said about one notebook.
+
+    Attributes:
+        planted: how many plants were put in place.
+        seconds: that they took.
+        of: the seconds that the notebook took without them, its kernels' start included.
+        uncovered: tests with points that no plant was rejected by -> why.
+    """
+
+    planted: int = 0
+    seconds: float = 0.0
+    of: float = 0.0
+    uncovered: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do: put a plant in its place and run a test; without a plant, run it as the student answered."""
+
+    test: str
+    plant: Plant | None
+
+
+def choose(
+    plants: Sequence[Plant], passed: Mapping[str, float], full: Collection[str], budget: float
+) -> list[Step]:
+    """What to do within a budget, in an order of its own.
+
+    As many tests as the budget allows get a plant, the cheapest first; what is left of it goes into dearer plants in
+    their place, more plants, and runs of the student's own answer, as chance has it.
+
+    Args:
+        passed: test -> seconds that it took in this notebook.
+        full: tests that have given all their points.
+        budget: seconds.
+    """
+    rng = random.SystemRandom()
+    options = usable(plants, passed, full)
+    tests = sorted(options, key=lambda test: (min(cost(p, passed) for p in options[test]), rng.random()))
+    chosen: dict[str, list[Plant]] = {}
+    left = budget
+    for test in tests:
+        cheapest = min(options[test], key=lambda p: cost(p, passed))
+        if cost(cheapest, passed) <= left:
+            left -= cost(cheapest, passed)
+            chosen[test] = [cheapest]
+    for test in rng.sample(list(chosen), len(chosen)):
+        other = rng.choice(options[test])
+        if other.is_stub and len(options[test]) > 1:  # the weakest: it fails whatever was done to the helpers
+            other = rng.choice([p for p in options[test] if not p.is_stub])
+        more = cost(other, passed) - cost(chosen[test][0], passed)
+        if more <= left:
+            left -= more
+            chosen[test] = [other]
+    steps = [Step(test, plant) for test, kept in chosen.items() for plant in kept]
+    extra = [Step(p.test, p) for test in chosen for p in options[test] if p not in chosen[test]]
+    extra += [Step(test, None) for test in chosen]
+    for step in rng.sample(extra, len(extra)):
+        price = cost(step.plant, passed) if step.plant else own_cost(passed[step.test])
+        if price <= left and rng.random() < 0.5:
+            left -= price
+            steps.append(step)
+    rng.shuffle(steps)
+    return steps
+
+
+def usable(plants: Sequence[Plant], passed: Collection[str], full: Collection[str]) -> dict[str, list[Plant]]:
+    """The plants whose rejection can be counted on in a notebook, by test; see ``choose``."""
+    found: dict[str, list[Plant]] = {}
+    for plant in plants:
+        if plant.test in passed and (plant.is_stub or all(test in full for test in plant.needs)):
+            found.setdefault(plant.test, []).append(plant)
+    return found
+
+
+def cost(plant: Plant, passed: Mapping[str, float]) -> float:
+    """The seconds that a plant will take, from those of its test in this notebook."""
+    return MESSAGES_S + MARGIN * passed[plant.test] * (plant.share + plant.shadowed)
+
+
+def own_cost(seconds: float) -> float:
+    """The seconds that a run of the student's own answer will take."""
+    return MESSAGES_S + MARGIN * seconds
+
+
+class Bed:
+    """The cells that put plants into a kernel's namespace, and the student's own names back."""
+
+    def __init__(self) -> None:
+        self._rng = random.SystemRandom()
+        self._undo = ""
+
+    def plant(self, plant: Plant) -> str:
+        """A cell that puts the student's own names back and then the plant in their place."""
+        kept, name = self._name(), self._name()
+        binds = list(plant.binds)
+        lines = [self.undo(), f"{kept} = {{{name}: globals()[{name}] for {name} in {binds!r} if {name} in globals()}}"]
+        lines.append(plant.source)
+        if plant.shadowed:
+            wrap = self._name()
+            lines.append(_SHADOW.replace("_wrap", wrap))
+            lines += [f"{name} = {wrap}({kept}[{name!r}], {name})" for name in binds]
+            lines.append(f"del {wrap}")
+        self._undo = (
+            f"globals().update({kept}); "
+            f"[globals().pop({name}, None) for {name} in {binds!r} if {name} not in {kept}]; del {kept}"
+        )
+        return "\n".join(lines).lstrip()
+
+    def undo(self) -> str:
+        """A cell that puts the student's own names back; empty when they are there."""
+        undo, self._undo = self._undo, ""
+        return undo and f"{undo};"
+
+    def _name(self) -> str:
+        return "".join(self._rng.choices("abcdefghijklmnopqrstuvwxyz", k=10))
+
+
+#: Calls one function on copies of the arguments for what it does, another for what it answers.
+_SHADOW = """\
+def _wrap(own, wrong):
+    import copy, functools
+    @functools.wraps(wrong)
+    def answer(*args, **kwargs):
+        try:
+            own(*copy.deepcopy(args), **copy.deepcopy(kwargs))
+        except Exception:
+            pass
+        return wrong(*args, **kwargs)
+    return answer"""
