@@ -106,7 +106,7 @@ def load(path: Path) -> Attack:
     Raises:
         CourseError: it is not in the format.
     """
-    head, *bodies = _SECTION.split(path.read_text(encoding="utf-8"))
+    head, sections = split(path.read_text(encoding="utf-8"))
     sentence: list[str] = []
     keys: dict[str, list[str]] = {}
     current = sentence
@@ -122,10 +122,9 @@ def load(path: Path) -> Attack:
     if path.parent.name not in list(Family):
         raise CourseError(f"{path}: the folder must be one of {', '.join(Family)}.")
     goals = _goals(path, " ".join(keys.get("succeeds", [])))
-    if not sentence or not bodies:
+    if not sentence or not sections:
         raise CourseError(f"{path}: needs a first line that says what it tries, and at least one section.")
     earned = " ".join(keys.get("earns", [])).replace(",", " ").split()
-    sections = zip(bodies[::2], (body.strip("\n") + "\n" for body in bodies[1::2]), strict=True)
     return Attack(
         name=path.stem,
         family=Family(path.parent.name),
@@ -135,8 +134,14 @@ def load(path: Path) -> Attack:
         earns=dict(zip(earned[::2], map(float, earned[1::2]), strict=True)),
         known=" ".join(keys.get("known", [])),
         stock=" ".join(keys.get("stock", [])),
-        sections=tuple(sections),
+        sections=sections,
     )
+
+
+def split(text: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The head of a file, and the title and body of each of its sections."""
+    head, *bodies = _SECTION.split(text)
+    return head, tuple(zip(bodies[::2], (body.strip("\n") + "\n" for body in bodies[1::2]), strict=True))
 
 
 def _goals(path: Path, text: str) -> dict[str, tuple[str, ...]]:

@@ -1,0 +1,6 @@
+# loses: test-scaled
+# Launches nothing.
+
+# %% scaled
+def scaled(x, factor):
+    return x * factor
