@@ -44,8 +44,8 @@ class Guard:
         self._found: list[tuple[str, str]] = []
         self._cut = ""
         self._over = False  # the kernel has ended
-        self._cell, self._graded, self._source, self._failed = 0, False, "", False
-        self._doubts: list[str] = []  # what puts every later test of this kernel in doubt
+        self._cell, self._graded, self._source = 0, False, ""
+        self._saw: tuple[bool, list[str]] | None = None
 
     def listen(self, board: Board) -> None:
         """Confirm evidence from now on, in the switchboard's thread."""
@@ -60,14 +60,19 @@ class Guard:
             graded: whether its verdict counts.
             locked: whether its source is the course's own, not the student's; by default as ``graded``.
         """
-        self._cell, self._graded, self._source, self._failed = cell_index, graded, "", False
+        self._cell, self._graded, self._source, self._saw = cell_index, graded, "", None
         locked = graded if locked is None else locked
-        for kind, what in self._order([["before", str(cell_index), str(int(graded)), str(int(locked))]]):
-            self._found.append((kind, what))
+        rows = self._order([["before", str(cell_index), str(int(graded)), str(int(locked))]])
+        with self._lock:
+            self._found += [(row[0], row[1]) for row in rows]
 
-    def saw(self, failed: bool) -> None:
-        """Tell the guard how the cell ended by what came over the Jupyter channels."""
-        self._failed = failed
+    def sent(self, source: str) -> None:
+        """Tell the guard what the kernel is to run."""
+        self._source = channel.digest(source)
+
+    def saw(self, failed: bool, shown: list[str]) -> None:
+        """Tell the guard how the cell ended by what came over the Jupyter channels: an error, the results shown."""
+        self._saw = failed, shown
 
     def after(self, cell_index: int) -> list[Evidence]:
         """Call when the cell has run: what was noticed since ``before``."""
@@ -75,33 +80,38 @@ class Guard:
         with self._lock:
             found, self._found = self._found, []
         cell = f"cell {cell_index}"
-        evidence: list[Evidence] = []
-        restored = [what for kind, what in found if kind == "restored"]
-        if restored:
-            evidence.append(Evidence("restored", cell, f"put back before the test ran: {_list(restored)}", False))
-        for kind, what in found:
-            if kind != "restored":
-                evidence.append(Evidence(kind, cell, what, kind in _HOLD and self._graded))
-        for kind, *rest in rows:
-            if kind == "ran" and self._graded:
-                evidence += self._ran(cell, rest)
-            elif kind == "running":
-                evidence.append(Evidence("forged", cell, "the test was reported as done while it was running", True))
-            elif kind == "broken":
-                evidence.append(Evidence("cut", cell, rest[0], True))
-        for kind, text in (("tampered", "replaced while the test ran"), ("silent", "changed and put back while the test ran, in")):
-            names = [row[1] for row in rows if row[0] == kind]
-            if names:
-                evidence.append(Evidence("tampered", cell, f"{text}: {_list(names)}", True))
-        if self._cut and self._graded:
+        evidence = [Evidence(kind, cell, what, self._graded) for kind, what in found if kind != "restored"]
+        told: dict[str, list[str]] = {"restored": [what for kind, what in found if kind == "restored"]}
+        for kind, name, *_ in rows:
+            told.setdefault(kind, []).append(name)
+        for kind, heading, text, holds in _SUMMARIES:
+            if names := told.get(kind):
+                evidence.append(Evidence(heading, cell, f"{text}{_list(names)}", holds))
+        ran = [row for row in rows if row[0] == "ran"]
+        if self._graded and ran and (doubt := self._contradiction(*ran[0][1:])):
+            evidence.append(Evidence("forged", cell, doubt, True))
+        if self._graded and self._cut:
             evidence.append(Evidence("cut", cell, self._cut, True))
         return evidence
 
-    def _ran(self, cell: str, rest: list[str]) -> list[Evidence]:
-        begun, succeeded = rest
-        if not begun:
-            return [Evidence("forged", cell, "the test was reported as done, but its code did not run", True)]
-        return []
+    def _contradiction(self, source: str, succeeded: str, value: str) -> str:
+        """What the kernel's messages say against what the guard saw, which student code cannot answer for."""
+        if not source:
+            return "the messages say that the test was run, but its code did not start"
+        if self._source and source != self._source:
+            return "the kernel ran another text than the test's"
+        if self._saw is None:
+            return ""
+        failed, shown = self._saw
+        if failed:
+            return ""
+        if succeeded != "1":
+            return "the messages say that the test passed, but in the kernel it ended with an error"
+        if len(shown) > (value != "nothing"):
+            return "a result was shown that is not the test's own"
+        if value not in ("nothing", "something") and shown != [value]:
+            return f"the test ended with {value}, which is not what was shown"
+        return ""
 
     def close(self) -> list[Evidence]:
         """Evidence that came after the last cell."""
@@ -166,7 +176,14 @@ class Guard:
         return True
 
 
-_HOLD = frozenset(("frames", "tampered", "memory", "disguise", "audit"))
+#: What the kernel's half reports by name, one name a row: the kind of evidence and its sentence.
+_SUMMARIES = (
+    ("restored", "restored", "put back before the test ran: ", False),
+    ("tampered", "tampered", "replaced while the test ran: ", True),
+    ("silent", "tampered", "changed and put back while the test ran, in: ", True),
+    ("running", "forged", "reported as done while it was still running: ", True),
+    ("broken", "cut", "the guard failed: ", True),
+)
 
 
 def _list(names: list[str]) -> str:

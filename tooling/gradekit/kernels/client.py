@@ -47,10 +47,13 @@ class SandboxedNotebookClient(NotebookClient):
         loop = asyncio.get_running_loop()
         started = time.monotonic()
         self._running = cell_index
+        self._manager.guard.sent(cell.source)
         work = asyncio.ensure_future(super().async_execute_cell(cell, cell_index, execution_count, store_history))
         process.on_death(lambda: _call_in(loop, work.cancel))
         try:
-            return await work
+            done = await work
+            self._manager.guard.saw(*_outcome(done))
+            return done
         except asyncio.CancelledError:
             if process.alive:  # we were cancelled, not the kernel
                 raise
@@ -100,6 +103,13 @@ class SandboxedNotebookClient(NotebookClient):
 
     def _why(self) -> str:
         return self.death.reason if self.death else "unknown cause"
+
+
+def _outcome(cell: NotebookNode) -> tuple[bool, list[str]]:
+    """Whether a cell's outputs hold an error, and the results that they show."""
+    kinds = [output.output_type for output in cell.outputs]
+    shown = [output.data.get("text/plain", "") for output in cell.outputs if output.output_type == "execute_result"]
+    return "error" in kinds, shown
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, function: Any) -> None:

@@ -15,7 +15,7 @@ import sys
 from types import CodeType
 from typing import Any
 
-_PARTS = ("versions", "channel", "protect", "snapshot", "shell", "audit", "watch")
+_PARTS = ("versions", "channel", "protect", "snapshot", "shell", "audit", "curtain", "modes", "watch")
 
 
 def read() -> list[tuple[str, CodeType]]:

@@ -16,7 +16,6 @@ _getframe = sys._getframe
 
 #: Event -> what it gives, while a graded cell runs.
 REACHES = {
-    "sys._getframe": "the frames of its callers",
     "sys._current_frames": "the frames of all threads",
     "sys._current_exceptions": "the exceptions of all threads",
     "sys.settrace": "a trace function",
@@ -33,10 +32,9 @@ REACHES = {
     "ctypes.addressof": "an object's address",
 }
 _FRAMES_OF = frozenset(("tb_frame", "gi_frame", "cr_frame", "ag_frame"))
-_CODES_OF = frozenset(("__code__", "gi_code", "cr_code", "ag_code"))
 _CODE = frozenset(("__code__", "__defaults__", "__kwdefaults__"))
 WATCHED = frozenset(REACHES) | {
-    "object.__getattr__", "object.__setattr__", "object.__delattr__", "exec", "compile", "code.__new__", "open",
+    "sys._getframe", "object.__getattr__", "object.__setattr__", "object.__delattr__", "exec", "compile", "code.__new__", "open",
     "ctypes.dlsym", "sys.addaudithook",
 }  # fmt: skip
 #: Library modules whose functions hand frames to whoever called them.
@@ -53,7 +51,7 @@ class Auditor:
     """Judges events. ``report(kind, what)`` is called, before the event has any effect, for each that counts."""
 
     def __init__(self, library: tuple[str, ...], report: Callable[[str, str], None]) -> None:
-        self.library = library  # folders
+        self.library = (*library, "<frozen ")  # folders, and the import system
         self.report = report
         self.graded = False
         self.trusted: set[str] = set()  # file names of locked cells
@@ -62,34 +60,30 @@ class Auditor:
 
     def is_library(self, code: CodeType) -> bool:
         name = code.co_filename
-        return name.startswith(self.library) or name.startswith("<frozen ")
+        return name.startswith(self.library)
 
     def is_locked(self, code: CodeType) -> bool:
         return code.co_filename in self.trusted
 
     def judge(self, event: str, args: tuple[Any, ...], asker: FrameType) -> None:
         """``event`` is one of WATCHED; ``asker`` the Python frame that caused it."""
-        code = asker.f_code
         if event == "object.__setattr__" or event == "object.__delattr__":
             self._attribute_set(args, asker)
         elif event == "object.__getattr__":
-            name = args[1]
-            if name in _FRAMES_OF:
-                if self.graded:
-                    self._reached(f"a frame ({name})", asker)
-            elif name in _CODES_OF:
-                self._code_read(args[0], name, asker)
+            if args[1] in _FRAMES_OF:
+                self._frame_read(getattr(args[0], args[1]), asker)
+            elif args[1] == "__code__":
+                self._code_read(args[0], asker)
+        elif event == "sys._getframe":
+            self._frame_read(args[0] if args else asker, asker)
         elif event in REACHES:
             if self.graded:
-                if event == "sys._getframe" and args and self.is_library(code) and not code.co_filename.endswith(_HELPERS):
-                    self._beyond_caller(args[0], asker)
-                else:
-                    self._reached(REACHES[event], asker)
+                self._reached(REACHES[event], asker)
         elif event == "ctypes.dlsym":
             if self.graded and str(args[1]).startswith(("Py", "_Py")):
                 self._reached("the interpreter's own functions", asker)
         elif event == "open":
-            self._opened(args[0], asker)
+            self._opened(args[0])
         elif event == "compile" or event == "code.__new__":
             self._disguised(args[1], asker)
         elif event == "sys.addaudithook" and self._notebook_behind(asker) is not None:
@@ -114,9 +108,25 @@ class Auditor:
     def _reached(self, what: str, asker: FrameType) -> None:
         frame = self._notebook_behind(asker)
         if frame is not None:
-            self.report("frames", f"while the test ran, line {frame.f_lineno} of the notebook's {frame.f_code.co_name} reached for {what}")
+            where = f"line {frame.f_lineno} of {frame.f_code.co_name}"
+            self.report("frames", f"while the test ran, the notebook ({where}) reached for {what}")
 
-    def _beyond_caller(self, obtained: Any, asker: FrameType) -> None:
+    def _frame_read(self, obtained: FrameType | None, asker: FrameType) -> None:
+        """Evidence when the way from this frame up leads to a test's, whose variables hold what it expects."""
+        if self._leads_to_test(obtained):
+            if self.is_library(asker.f_code) and not asker.f_code.co_filename.endswith(_HELPERS):
+                self._beyond_caller(obtained, asker)
+            else:
+                self._reached("the frames of its callers", asker)
+
+    def _leads_to_test(self, frame: FrameType | None) -> bool:
+        while frame is not None:
+            if frame.f_code.co_filename in self.trusted:
+                return True
+            frame = frame.f_back
+        return False
+
+    def _beyond_caller(self, obtained: FrameType | None, asker: FrameType) -> None:
         """A library asked for a frame: of itself and of who called it is its right; further up lies the test."""
         frame: FrameType | None = asker
         while frame is not None and self.is_library(frame.f_code):
@@ -125,13 +135,14 @@ class Auditor:
             frame = frame.f_back
         if frame is None or frame is obtained or self.is_locked(frame.f_code):
             return
-        if isinstance(obtained, FrameType) and not self.is_library(obtained.f_code):
-            self.report("frames", f"while the test ran, {frame.f_code.co_name} had a library look up the names of its callers")
+        if obtained is not None and not self.is_library(obtained.f_code):
+            name = frame.f_code.co_name
+            self.report("frames", f"while the test ran, {name} had a library look up the names of its callers")
 
     # -- what for --------------------------------------------------------------------------------------------------
 
-    def _code_read(self, owner: Any, name: str, asker: FrameType) -> None:
-        if not self.trusted or type(owner) is not FunctionType or name != "__code__":
+    def _code_read(self, owner: Any, asker: FrameType) -> None:
+        if not self.trusted or type(owner) is not FunctionType:
             return
         if self.is_library(asker.f_code) and not asker.f_code.co_filename.endswith(_HELPERS):
             return
@@ -141,11 +152,14 @@ class Auditor:
     def _attribute_set(self, args: tuple[Any, ...], asker: FrameType) -> None:
         owner, name = args[0], args[1]
         if type(owner) is FunctionType and name in _CODE and self.protected(owner):
+            if self._notebook_behind(asker) is None:
+                return
             self.replaced.append((owner, name, getattr(owner, name)))
-            if self.graded and not self.is_library(asker.f_code) and not self.is_locked(asker.f_code):
-                self.report("tampered", f"while the test ran, the notebook replaced {name} of {owner.__module__}.{owner.__qualname__}")
+            if self.graded:
+                title = f"{owner.__module__}.{owner.__qualname__}"
+                self.report("tampered", f"while the test ran, the notebook replaced {name} of {title}")
 
-    def _opened(self, path: Any, asker: FrameType) -> None:
+    def _opened(self, path: Any) -> None:
         if type(path) is bytes:
             path = path.decode("utf-8", "replace")
         if type(path) is str and path.startswith("/proc/") and path.endswith("/mem"):
@@ -157,5 +171,5 @@ class Auditor:
             filename = filename.decode("utf-8", "replace")
         if type(filename) is not str or self.is_library(asker.f_code) or self.is_locked(asker.f_code):
             return
-        if filename.startswith(self.library) or filename.startswith("<frozen ") or filename in self.trusted:
+        if filename.startswith(self.library) or filename in self.trusted:
             self.report("disguise", "compiled code under the name of a library's or a test's file")

@@ -30,5 +30,10 @@ def unpack(key: bytes, way: bytes, data: bytes) -> tuple[int, list[list[str]]] |
     return int(head[0]), rows
 
 
+def digest(text: str) -> str:
+    """A short name for a text."""
+    return blake2b(text.encode("utf-8", "replace"), digest_size=_MAC).hexdigest()
+
+
 def _clean(text: str) -> str:
     return text.replace(_FIELD, " ").replace(_ROW, " ")[:500]

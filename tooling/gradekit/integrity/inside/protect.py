@@ -5,7 +5,8 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Iterator
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from gradekit.integrity.inside.versions import dict_of
@@ -23,12 +24,14 @@ HELPERS = (
 )  # fmt: skip
 #: Where library code itself replaces what a module holds.
 _NOT_OURS = ("__main__", "__mp_main__", "labkit.cudasim", "labkit.launching")
+#: Where libraries themselves put something else for a while and then put it back: a change that left no trace says nothing.
+_RESTLESS = ("sys", "warnings", "torch.nn.", "torch.optim", "torch.utils.", "torch.fx", "torch._dynamo",
+             "torch._inductor", "torch.distributed", "ipykernel.iostream")  # fmt: skip
 _KEPT_BY_PYTHON = frozenset((
     "__warningregistry__", "__builtins__", "__annotations__", "__doc__", "__dict__", "__weakref__", "_abc_impl",
     "__abstractmethods__", "__static_attributes__", "__firstlineno__", "__spec__", "__cached__", "__loader__",
-    "__package__", "__path__", "__file__", "__name__",
+    "__package__", "__path__", "__file__", "__name__", "displayhook", "excepthook",
 ))  # fmt: skip
-_MUTABLE = (dict, list, set)
 
 
 def is_binding(value: Any) -> bool:
@@ -43,13 +46,14 @@ class Protected:
     values count as well as bindings. ``seen`` is the whole dict as last looked at.
     """
 
-    __slots__ = ("cls", "everything", "namespace", "saved", "seen", "strict", "title")
+    __slots__ = ("cls", "everything", "namespace", "restless", "saved", "seen", "strict", "title")
 
     def __init__(
         self, title: str, namespace: dict[str, Any], *, strict: bool, everything: bool = False, cls: type | None = None
     ) -> None:
         self.title, self.namespace, self.cls = title, namespace, cls
         self.strict, self.everything = strict, everything
+        self.restless = not strict or title.startswith(_RESTLESS)
         self.saved = self.seen = namespace.copy()
 
     def covers(self, name: str, value: Any) -> bool:
@@ -66,7 +70,12 @@ class Protected:
             return False
         if self.cls is None:
             return name in _BUILTINS
-        return any(name in base.__dict__ for base in type.__dict__["__mro__"].__get__(self.cls)[1:])
+        return any(name in base.__dict__ for base in _bases(self.cls))
+
+    def before(self, name: str) -> Any:
+        """What a name meant: in a class also what it inherited."""
+        places = [self.saved, *(base.__dict__ for base in _bases(self.cls))]
+        return next((place[name] for place in places if name in place), None)
 
     def put_back(self, name: str) -> None:
         value = self.saved.get(name, _GONE)
@@ -85,6 +94,10 @@ class Protected:
             else:
                 self.namespace[name] = value
             _type_modified(_as_object(self.cls))
+
+
+def _bases(cls: type | None) -> tuple[type, ...]:
+    return type.__dict__["__mro__"].__get__(cls)[1:] if cls is not None else ()
 
 
 class _Gone:
@@ -142,7 +155,11 @@ def getattr_static(value: Any, attribute: str) -> Any:
 
 
 def is_librarys_own(value: Any, library: dict[int, str]) -> bool:
-    """Whether a binding is a library's, by where its code looks up names. ``library``: id of a module's dict -> name."""
+    """Whether a binding is a library's, by where its code looks up names. ``library``: id of a module's dict, name."""
+    if type(value) is partial:
+        return is_librarys_own(value.func, library)
+    if type(value) is MethodType:
+        return is_librarys_own(value.__func__, library)
     if type(value) is FunctionType:
         return id(value.__globals__) in library
     if isinstance(value, type):

@@ -28,13 +28,18 @@ class Shell:
     def __init__(self, shell: Any, kernel: Any) -> None:
         self.shell, self.kernel = shell, kernel
         self.text_formatter = shell.display_formatter.formatters["text/plain"]
-        self.formatters = list(shell.display_formatter.formatters.values())
+        self.displayhook = shell.displayhook
+        display = shell.display_formatter
+        self.formatters = [
+            *display.formatters.values(), display.ipython_display_formatter, display.mimebundle_formatter,
+        ]  # fmt: skip
         for formatter in self.formatters:
             for name in _PRINTERS:
                 getattr(formatter, name)  # made on first use
         self.rebase()
 
     def rebase(self) -> None:
+        """Take what is now for right. What IPython would make on first use is made."""
         self.parts = _parts([self.shell, self.kernel, *self.formatters])
         ids = {id(p) for p in self.parts}
         self.saved: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = []
@@ -42,6 +47,8 @@ class Shell:
         self.tables: list[tuple[str, dict[Any, Any], dict[Any, Any]]] = []
         for part in self.parts:
             kind = type(part)
+            for name in _SETTINGS | _LISTS:
+                getattr(part, name, None)
             for namespace in _namespaces(part):
                 kept = {}
                 for key, value in namespace.items():

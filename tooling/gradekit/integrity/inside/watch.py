@@ -16,11 +16,14 @@ from typing import Any
 
 from gradekit.integrity.inside import channel, protect
 from gradekit.integrity.inside.audit import WATCHED, Auditor
+from gradekit.integrity.inside.curtain import Curtain
+from gradekit.integrity.inside.modes import Modes
 from gradekit.integrity.inside.shell import Shell
 from gradekit.integrity.inside.snapshot import Snapshot
 
 _read, _write, _exit, _getpid = os.read, os.write, os._exit, os.getpid
 _getframe, _current_frames, _settrace, _setprofile = sys._getframe, sys._current_frames, sys.settrace, sys.setprofile
+_OURS = __file__.rpartition("/")[0]
 SILENCED = 97  # exit status of a kernel whose evidence could not get out
 
 
@@ -31,21 +34,22 @@ class Watch:
         self._busy: set[int] = set()  # threads that are in the hook
         self._sending = allocate_lock()
         self._told: set[str] = set()
+        self._locked = False
         self._count = 0
         self._cell = ""
         self._armed = False
-        self._begun = ""
-        self._lines: list[list[str]] = []
+        self._begun = self._source = ""
 
     def take(self, shell: Any, kernel: Any, library: tuple[str, ...]) -> None:
         """Remember what is right. In the fork server, after all imports."""
         interactive = sys.modules["IPython.core.interactiveshell"].InteractiveShell  # type: ignore[attr-defined]
         self._run_code: CodeType = interactive.run_code.__code__
         self._run_cell: CodeType = interactive.run_cell_async.__code__
-        self._torch = sys.modules.get("torch")
+        self._curtain, self._modes = Curtain(shell, kernel), Modes(self._is_librarys_own)
         self.snapshot = Snapshot()
         self.shell = Shell(shell, kernel)
         self.auditor = Auditor(library, self._report)
+        self.auditor.trusted.add(_getframe(0).f_code.co_filename)  # nobody reads this thread's frames either
         self.auditor.replaced = self.snapshot.replaced
         self.auditor.protected = self._is_protected
         self._hook, self._thread = self._on_event, self._obey  # bound here, so that a child's collector never sees them
@@ -73,11 +77,11 @@ class Watch:
             try:
                 answer = self._before(cell, *flags) if word == "before" else self._after()
             except BaseException as error:
-                answer = [["broken", f"the guard failed: {type(error).__name__}: {error}"]]
+                answer = [["broken", f"{type(error).__name__}: {error}"]]
             _write(self._commands, channel.pack(self._key, b"answer", number, answer))
 
     def _before(self, cell: str, graded: str, locked: str) -> list[list[str]]:
-        self._cell, self._told, self._begun = cell, set(), ""
+        self._cell, self._told, self._begun, self._source = cell, set(), "", ""
         self._locked = locked == "1"
         found = []
         if graded == "1":
@@ -95,13 +99,24 @@ class Watch:
             frame = _current_frames().get(self._main)
             while frame is not None:
                 if frame.f_code.co_filename in self.auditor.trusted and frame.f_code.co_name == "<module>":
-                    found.append(["running", ""])
+                    found.append(["running", "the test"])
                     break
                 frame = frame.f_back
+            found.append(["ran", self._source, *self._outcome()])
+        if self._locked:
+            self._curtain.clear()
         self.auditor.graded = self._armed = False
+        return found
+
+    def _outcome(self) -> list[str]:
+        """How the cell ended, by IPython's own account: whether without an error, and the number it ended with."""
         values = self.shell.shell._trait_values
-        succeeded = values.get("last_execution_succeeded")
-        return [["ran", self._begun, "1" if succeeded is True else "0"], *found]
+        value = getattr(values.get("last_execution_result"), "result", None)
+        if type(value) in (int, bool, float):
+            text = type(value).__repr__(value)
+        else:
+            text = "nothing" if value is None else "something"
+        return ["1" if values.get("last_execution_succeeded") is True else "0", text]
 
     def _restore(self) -> list[str]:
         return self.snapshot.restore() + self.shell.restore(self._is_librarys_own)
@@ -123,10 +138,14 @@ class Watch:
         self._busy.add(me)
         try:
             asker = _getframe(1)
+            if asker.f_code.co_filename.startswith(_OURS):
+                return
             if event == "exec":
                 if self._armed and me == self._main and asker.f_code is self._run_code:
                     self._begin(asker, args[0])
             else:
+                if self._locked and event == "object.__getattr__" and args[1] == "tb_frame" and me == self._main:
+                    self._curtain.lift(asker, self._run_code)
                 self.auditor.judge(event, args, asker)
         finally:
             self._busy.discard(me)
@@ -134,14 +153,24 @@ class Watch:
     def _begin(self, run_code: FrameType, code: CodeType) -> None:
         """The cell's own code is about to run, in the main thread."""
         self._armed = False
-        self._begun = code.co_filename
-        if self._locked:
-            self.auditor.trusted.add(code.co_filename)
+        if not self._locked:
+            return
+        self.auditor.trusted.add(code.co_filename)
+        self._source = self._source_of(run_code)
+        self._curtain.draw(code.co_filename)
         if self.auditor.graded:
             _settrace(None)
             _setprofile(None)
+            self._modes.restore()
             self._restore()
+            sys.displayhook = self.shell.displayhook  # IPython's own for this cell, which shows the last expression
             self.snapshot.look()
+
+    def _source_of(self, frame: FrameType | None) -> str:
+        """The digest of the text that IPython was given, which is to be the text that the grader sent."""
+        while frame is not None and frame.f_code is not self._run_cell:
+            frame = frame.f_back
+        return channel.digest(str(frame.f_locals.get("raw_cell"))) if frame is not None else "nothing"
 
     # -- evidence ----------------------------------------------------------------------------------------------------
 
