@@ -18,8 +18,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 KIND = "canary"
-#: Of the time that the notebook has taken by itself, what canaries may take.
-SHARE = 0.3
+#: Of the time that the notebook has taken by itself, what canaries may take. The last plant may take longer than was
+#: foreseen, and all of them must stay under 30 %.
+SHARE = 0.25
 #: Seconds for the messages of one plant, beside the test's own time.
 MESSAGES_S = 0.015
 #: A prediction is made to hold on a machine that is busier than it was.

@@ -32,6 +32,15 @@ from zmq.eventloop.zmqstream import ZMQStream
 CHANNELS = ("shell", "iopub", "stdin", "hb", "control")
 
 
+def _show_a_traceback(shell: Any) -> None:
+    """Formats one error: the first takes 40 ms, those after it 4. Keeps no frame of the server's."""
+    try:
+        raise AssertionError
+    except AssertionError:
+        shell.InteractiveTB.structured_traceback(*sys.exc_info())
+    shell.InteractiveTB.tb = None
+
+
 class ForkedKernelApp(IPKernelApp):
     """IPKernelApp whose sockets are given to it, and which is initialised in two halves."""
 
@@ -55,6 +64,7 @@ class ForkedKernelApp(IPKernelApp):
         app.init_code()
         assert app.shell is not None
         app.shell.run_cell("1", silent=True, store_history=False)  # fills the parser's and transformers' caches
+        _show_a_traceback(app.shell)
         asyncio.set_event_loop(None)
         return app
 
