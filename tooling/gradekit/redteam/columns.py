@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -158,10 +159,8 @@ def _nbgrader(here: Ground, place: Path, *command: str) -> bool:
     process.join(STOCK_TIMEOUT_S)
     ended = not process.is_alive()
     if process.pid is not None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # the group that it made for itself, its kernels included
-        except ProcessLookupError:
-            pass
     process.join()
     return ended
 
@@ -171,7 +170,8 @@ def _command(command: tuple[str, ...], root: Path, home: Path) -> None:
 
     os.setpgid(0, 0)
     os.chdir(root)
-    os.environ.update(HOME=str(home), OMP_NUM_THREADS="1", MPLCONFIGDIR=str(home), **{SECRET_VARIABLE: CANARIES["environment"]})
+    os.environ.update(HOME=str(home), OMP_NUM_THREADS="1", MPLCONFIGDIR=str(home))
+    os.environ[SECRET_VARIABLE] = CANARIES["environment"]
     with open(root / "nbgrader.log", "a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)

@@ -19,6 +19,7 @@ from gradekit.redteam.ground import CANARIES, Ground
 TOKEN = "redteam"
 _ADDRESSES = ("href", "src", "action", "formaction", "data", "xlink:href", "poster", "background", "srcset", "srcdoc")
 _LOADS = ("iframe", "frame", "object", "embed", "base", "link", "form", "meta", "style", "portal")
+_RUNS = ("javascript:", "vbscript:", "data:text/html", "data:image/svg")
 _SCRIPTS = ("", "module", "text/javascript", "application/javascript", "application/ecmascript", "text/ecmascript")
 
 
@@ -89,7 +90,8 @@ def effect(ground: Ground, attack: Attack, student: str, disturbed: tuple[str, .
 def disturbances(ground: Ground, before: dict[str, str], names: tuple[str, ...], labs: set[str]) -> tuple[str, ...]:
     """What is no longer as it must be with the submissions of the neighbours, and with the course."""
     after = ground.neighbourhood()
-    found = [f"{path} was changed" for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
+    paths = sorted(before.keys() | after.keys())
+    found = [f"{path} was changed" for path in paths if before.get(path) != after.get(path)]
     course = ground.course
     with Gradebook(course.db_url, course.course_id) as gradebook:
         strangers = {s.id for s in gradebook.students} & {"redteam"}
@@ -122,7 +124,7 @@ def _marks(course: Course, attack: Attack, student: str) -> tuple[float, tuple[s
         for notebook in submission.notebooks:
             for grade in notebook.grades:
                 gained += max(0.0, (grade.score or 0.0) - attack.earns.get(grade.name, 0.0))
-                if grade.name in tests and grade.needs_manual_grade:
+                if grade.name in tests and grade.needs_manual_grade and grade.auto_score is not None:
                     held.append(grade.name)
     return gained, tuple(sorted(held))
 
@@ -141,9 +143,9 @@ def _leaks(course: Course, attack: Attack, student: str, canary: str) -> list[st
         cells = read_notebook(path)
         for cell, described in zip(cells.cells, cells_of(cells), strict=True):
             # What a hidden test itself shows is for staff, until feedback passes it on.
-            if cell.cell_type == "code" and not (canary == "hidden" and described.role is Role.TEST):
-                if has(json.dumps(cell.outputs)):
-                    found.append("recorded outputs")
+            for_staff = canary == "hidden" and described.role is Role.TEST
+            if cell.cell_type == "code" and not for_staff and has(json.dumps(cell.outputs)):
+                found.append("recorded outputs")
     for page in course.path("feedback", attack.lab, student).rglob("*"):
         if page.is_file() and has(page.read_text(encoding="utf-8", errors="replace")):
             found.append("feedback")
@@ -171,7 +173,7 @@ def active(page: str) -> list[str]:
                 continue
             if name.startswith("on") or name == "srcdoc":
                 found.append(f"{name}= is active in the feedback")
-            elif name in _ADDRESSES and text.startswith(("javascript:", "vbscript:", "data:text/html", "data:image/svg")):
+            elif name in _ADDRESSES and text.startswith(_RUNS):
                 found.append(f"{name}={text.split(':')[0]}: is active in the feedback")
             elif name in (*_ADDRESSES, "style") and tag.name != "a" and ("//" in text):
                 found.append(f"<{tag.name} {name}> loads from elsewhere in the feedback")

@@ -63,18 +63,24 @@ def build(folder: Path, root: Path) -> Course:
     for text in sorted(folder.glob("*.py")):
         (root / "source" / text.stem).mkdir(parents=True)
         shutil.copy(text, root / "source" / text.stem)
-    course = _configured(root)
+    course = configured(root)
     for stem in pairs(course):
         sync(stem)
+    generate(course)
+    return course
+
+
+def generate(course: Course) -> None:
+    """Make the student version of every assignment."""
     api = NbGraderAPI(course.directory, config=course.config)
     for assignment in course.assignments:
         done = api.generate_assignment(assignment)
         if not done["success"]:
             raise RuntimeError(done["log"])
-    return course
 
 
-def _configured(root: Path) -> Course:
+def configured(root: Path) -> Course:
+    """The small course in a folder, with a configuration and an exchange of its own."""
     exchange = root / "exchange"
     exchange.mkdir(exist_ok=True)
     exchange.chmod(0o777)
@@ -164,7 +170,7 @@ class Ground:
 def ground(template: Course, root: Path) -> Iterator[Ground]:
     """A fresh copy of the course below ``root``, with its decoys."""
     shutil.copytree(template.root, root / "course")
-    course = _configured(root / "course")
+    course = configured(root / "course")
     outside = root / "outside"
     outside.mkdir()
     (outside / "secret.txt").write_text(CANARIES["outside"])

@@ -1,7 +1,7 @@
 """Honest submissions, none of which may be held: the small course's answer bank, right and wrong, in noisy styles.
 
 A style is a file with a sentence at its head and sections: ``first`` and ``last`` are cells of the student's own around
-the rest, ``head`` and ``each`` stand at the beginning and the end of the cell of each exercise that is a function, whose
+the rest, ``head`` stands at the beginning of each exercise, and ``each`` at the end of those that are functions, whose
 name is ``@NAME@``. ``# lab: deep`` keeps a style to the lab that has torch and kernels.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +25,10 @@ from gradekit.grading.local import LocalGrader
 from gradekit.grading.run import Graded, grade
 from gradekit.redteam.attack import split
 from gradekit.redteam.columns import small_course
+from gradekit.redteam.ground import configured, generate
 
-#: Every third style of each answer, shifted from answer to answer, for the lab that takes longer; and every other one.
-_STEPS = {"deep": 3, "plain": 2}
+#: Each answer is seen in every so many styles, other ones from answer to answer; fewer where a notebook takes longer.
+_STEPS = {"deep": 4, "plain": 2}
 
 
 @dataclass(frozen=True)
@@ -77,34 +77,63 @@ def styles(folder: Path) -> list[Style]:
     return found
 
 
-def everybody(course: Course, folder: Path) -> Iterator[Honest]:
-    """The answers of each lab's bank crossed with the styles: each answer plain, and in a part of the others."""
+def small_class(course: Course, folder: Path) -> list[Honest]:
+    """The answers to each small lab crossed with the styles: each answer plain, and in a part of the others."""
+    found = []
     for lab in course.labs():
         fitting = [style for style in styles(folder) if style.lab in ("", lab.name)]
         for number, answer in enumerate([None, *answers.bank(course, lab)]):
             for place, style in enumerate(fitting):
                 if not style.sections or (number + place) % _STEPS[lab.name] == 0:
-                    name = answer.name if answer else "reference"
-                    yield Honest(f"{name}-{style.name}", lab, answer, style)
+                    found.append(_honest(lab, answer, style))
+    return found
 
 
-def grade_honest(corpus: Path, *, jobs: int) -> Report:
-    """Grade all of them by the way that every submission takes."""
+def lab_class(course: Course, folder: Path, every: int) -> list[Honest]:
+    """Every so many answers to each of a course's labs, in one style after the other."""
+    noisy = [style for style in styles(folder) if style.sections]
+    found: list[Honest] = []
+    for lab in course.labs():
+        for number, answer in enumerate([None, *answers.bank(course, lab)][::every]):
+            found.append(_honest(lab, answer, noisy[(number * 7 + len(found)) % len(noisy)]))
+    return found
+
+
+def _honest(lab: Lab, answer: Answer | None, style: Style) -> Honest:
+    return Honest(f"{answer.name if answer else 'reference'}-{style.name}", lab, answer, style)
+
+
+def grade_small(corpus: Path, *, jobs: int) -> Report:
+    """Grade the small class, more than two hundred, by the way that every submission takes."""
     with small_course(corpus / "course") as (template, root):
         place = Path(tempfile.mkdtemp(dir=root))
         shutil.copytree(template.root, place, dirs_exist_ok=True)
         shutil.copytree(corpus / "course" / "answers", place / "answers")
-        course = Course.open(place)
-        submissions = list(everybody(course, corpus / "honest"))
-        for submission in submissions:
-            _hand_in(course, submission)
-        with LocalGrader(jobs) as workers:
-            done = [grade(course, assignment, workers) for assignment in course.assignments]
-        held, otherwise = _held(done), {}
-        for submission in submissions:
-            if wrong := _otherwise(course, submission):
-                otherwise[submission.student] = wrong
-        return Report(submissions, held, otherwise, sum(part.seconds for part in done))
+        course = configured(place)
+        return _grade(course, small_class(course, corpus / "honest"), jobs)
+
+
+def grade_labs(course: Course, corpus: Path, *, jobs: int, every: int = 1) -> Report:
+    """Grade every so many answers to a course's own labs, in a copy of the course."""
+    with tempfile.TemporaryDirectory(prefix="gradekit-honest-") as folder:
+        place = Path(folder)
+        for name in ("source", "nbgrader_config.py", "syllabus.yaml"):
+            (shutil.copytree if (course.root / name).is_dir() else shutil.copy)(course.root / name, place / name)
+        banks = answers.folder(course, course.labs()[0]).parent
+        shutil.copytree(banks, place / "answers")
+        copy = Course.open(place)
+        generate(copy)
+        return _grade(copy, lab_class(copy, corpus / "honest", every), jobs)
+
+
+def _grade(course: Course, submissions: list[Honest], jobs: int) -> Report:
+    for submission in submissions:
+        _hand_in(course, submission)
+    assignments = sorted({submission.lab.assignment for submission in submissions})
+    with LocalGrader(jobs) as workers:
+        done = [grade(course, assignment, workers) for assignment in assignments]
+    otherwise = {s.student: wrong for s in submissions if (wrong := _otherwise(course, s))}
+    return Report(submissions, _held(done), otherwise, sum(part.seconds for part in done))
 
 
 def _hand_in(course: Course, submission: Honest) -> None:
@@ -147,4 +176,5 @@ def _otherwise(course: Course, submission: Honest) -> list[str]:
     with Gradebook(course.db_url, course.course_id) as gradebook:
         grades = gradebook.find_submission_notebook(name, submission.lab.assignment, submission.student).grades
         got = {grade.name: grade.auto_score for grade in grades}
-    return [f"{test}: {got.get(test)}, not {mark:g}" for test, mark in submission.expected.items() if got.get(test) != mark]
+    wanted = submission.expected
+    return [f"{test}: {got.get(test)}, not {mark:g}" for test, mark in wanted.items() if got.get(test) != mark]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+
 from gradekit.redteam.attack import Attack
 from gradekit.redteam.columns import Progress, against_gradekit, against_stock, small_course
 from gradekit.redteam.report import Row
