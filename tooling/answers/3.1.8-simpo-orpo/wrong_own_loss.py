@@ -1,0 +1,27 @@
+# loses: test-simpo-train
+# The loss that was given is ignored.
+
+# %% simpo-train
+def train_pairs(
+    policy: nn.Module,
+    batches: Sequence[Mapping[str, Tensor]],
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+    learning_rate: float,
+) -> list[dict[str, float]]:
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=learning_rate, weight_decay=0.0)
+    history = []
+    policy.train()
+    for batch in batches:
+        chosen, rejected, nll = pair_averages(policy, batch)
+        value = simpo_loss(chosen, rejected, 2.0, 0.5)
+        history.append({
+            "loss": value.item(),
+            "accuracy": (chosen > rejected).float().mean().item(),
+            "chosen": chosen.mean().item(),
+            "rejected": rejected.mean().item(),
+        })
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    policy.eval()
+    return history
