@@ -282,6 +282,7 @@ def grade(
     from gradekit.grading.local import LocalGrader, visible_gpus
     from gradekit.grading.run import Graded, Workers
     from gradekit.grading.run import grade as grade_assignment
+    from gradekit.reports import held
 
     course = Course.open(course_dir)
     names = [course.require(name) for name in assignments or course.assignments]
@@ -306,11 +307,14 @@ def grade(
                 progress.advance(task)  # type: ignore[arg-type]
 
             results.append(grade_assignment(course, name, grader, students=student, force=force, progress=advance))
+    pages = [held.write(course, name) for name in names]
     if json:
         print(dump_json([result.to_json() for result in results]))
     else:
-        for result in results:
+        for result, page in zip(results, pages, strict=True):
             console.print(result.summary(), highlight=False)
+            if page:
+                console.print(f"  what was found: {page}", highlight=False, soft_wrap=True, markup=False)
     if any(result.failed for result in results):
         raise typer.Exit(1)
 

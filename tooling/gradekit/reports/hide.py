@@ -27,10 +27,13 @@ from gradekit.hidden_tests import Check, Region, regions
 #: Characters of a visible check's message that are shown once hidden tests have run.
 MESSAGE = 1000
 PASSED, FAILED, NOT_PASSED, NOT_REACHED = "passed", "failed", "not passed", "not reached"
+#: Errors that grading itself writes, in words of its own.
+_OURS = ("CellTimeoutError", "KernelDied")
 #: What ``labkit.checking.Credit.total`` raises; the reasons that it repeats may be those of hidden checks.
 _NO_CREDIT = "none of the checks passed"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_FRAME = re.compile(r"-+> ?(\d+) ?(.*)")
+_FRAME = re.compile(r"Cell In\[\d*\], line (\d{1,6})(?:, in ([^(]+))?")
+_ARROW = re.compile(r"-+> ?\d+ ?(.*)")
 _CREDIT = re.compile(r"^(earned  |lost    )(.*?) \((?:0 of )?[\d.e+-]+(?: of [\d.e+-]+)?\)(?:: |$)", re.MULTILINE)
 
 
@@ -122,14 +125,26 @@ class _Report:
         return outputs + [out for out in self.cell.outputs if _is_number(out)]
 
     def _frames(self) -> list[int]:
-        """The lines of this cell through which the error came, outermost first."""
+        """The lines of this cell through which the error came, outermost first.
+
+        All cells are called alike in a traceback. What stands in the line, or the function around it, tells them apart.
+        """
         found = []
-        for line in _ANSI.sub("", "\n".join(self.error.traceback)).split("\n") if self.error else ():
-            match = _FRAME.match(line)
-            number = int(match[1]) if match and len(match[1]) < 7 else 0
-            # All cells are called alike in a traceback, but what stands in the line tells them apart.
-            if match and 0 < number <= len(self.lines) and self.lines[number - 1].strip() == match[2].strip():
-                found.append(number)
+        shown = _ANSI.sub("", "\n".join(self.error.traceback)).split("\n") if self.error else []
+        starts = [(number, match) for number, text in enumerate(shown) if (match := _FRAME.match(text))]
+        ends = [*(number for number, _ in starts[1:]), len(shown)]
+        for (start, match), end in zip(starts, ends, strict=False):
+            line, name = int(match[1]), match[2]
+            said = next((arrow[1] for text in shown[start:end] if (arrow := _ARROW.match(text))), None)
+            around = self._function(line)
+            if not 0 < line <= len(self.lines):
+                continue
+            if said is not None:
+                ours = said.strip() == self.lines[line - 1].strip()
+            else:
+                ours = name.startswith("<") if name and around is None else name == (around.name if around else None)
+            if ours:
+                found.append(line)
         return found
 
     def _blocks(self) -> list[_Block]:
@@ -163,7 +178,8 @@ class _Report:
     def _credit(self) -> Iterator[str]:
         for block in self.blocks:
             if block.ended:
-                reason = "" if self._hides(block) else f": {block.reason[:MESSAGE]}".rstrip(": ")
+                lost = f": {block.reason[:MESSAGE]}".rstrip(": ") if block.ended == "lost" else ""
+                reason = lost if not self._hides(block) else " (with hidden checks, see below)" if lost else ""
                 yield f"<pre>{html.escape(f'{block.ended}  {block.name}{reason}')}</pre>"
 
     def _failure(self) -> Iterator[str]:
@@ -175,6 +191,9 @@ class _Report:
             general = said if said in self._constants() else ""
             yield f"<pre>A hidden check failed{': ' if general else '.'}{html.escape(general)}</pre>"
             return
+        if self.hidden and not self.frames and self.error.ename not in _OURS:
+            yield f"<pre>{html.escape(self._type())} (where it came from is not known)</pre>"
+            return
         if said.startswith(_NO_CREDIT):
             said = f"{_NO_CREDIT}."
         at = [f"    {self.lines[line - 1].strip()}" for line in self.frames]
@@ -185,7 +204,7 @@ class _Report:
         name = str(self.error.ename) if self.error else ""
         kind = getattr(builtins, name, None)
         known = isinstance(kind, type) and issubclass(kind, BaseException)
-        return name if known or name in ("CellTimeoutError", "KernelDied", "NotGradedHere") else "Error"
+        return name if known or name in _OURS or name == "NotGradedHere" else "Error"
 
     def _constants(self) -> set[str]:
         """The messages of hidden assertions that are constants: they say the same to everybody."""
@@ -238,13 +257,14 @@ class _Report:
 def _table(rows: Sequence[tuple[Check, str]]) -> Iterator[str]:
     if not rows:
         return
-    yield "<table><thead><tr><th>hidden check</th><th></th><th>where to look</th></tr></thead><tbody>"
+    cell = '<td style="padding: 2px 12px 2px 0">'
+    yield f"<table><tr>{cell}<b>hidden check</b></td>{cell}</td>{cell}<b>where to look</b></td></tr>"
     for check, ended in rows:
         name = html.escape(check.name or "a check without a name")
         hint = html.escape(check.hint) if ended not in (PASSED, NOT_REACHED) else ""
         word = f"<strong>{ended}</strong>" if ended in (FAILED, NOT_PASSED) else ended
-        yield f"<tr><td>{name}</td><td>{word}</td><td>{hint}</td></tr>"
-    yield "</tbody></table>"
+        yield f"<tr>{cell}{name}</td>{cell}{word}</td>{cell}{hint}</td></tr>"
+    yield "</table>"
 
 
 def _is_number(output: Any) -> bool:

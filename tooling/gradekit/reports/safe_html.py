@@ -41,7 +41,7 @@ ATTRIBUTES = {
 }
 #: Classes that colour code and lay out tables. Others would be those of the page around: buttons, bars, hidden things.
 CLASSES = {"highlight", "dataframe", *STANDARD_TYPES.values()} - {""}
-STYLES = {"background-color", "color", "font-style", "font-weight", "text-align", "vertical-align"}
+STYLES = {"background-color", "color", "font-style", "font-weight", "padding", "text-align", "vertical-align"}
 _PICTURE = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]*")
 #: A file beside the notebook: no host, no way up.
 _BESIDE = re.compile(r"(?!.*\.\.)[\w][\w./ %-]*")
