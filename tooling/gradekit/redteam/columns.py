@@ -29,7 +29,7 @@ log = logging.getLogger("gradekit.redteam")
 
 #: Small, so that exhausting them is soon over; large enough for torch and a compiler.
 LIMITS = Limits(
-    wall_s=120, cpu_s=60, memory_bytes=1 << 30, processes=128, disk_bytes=64 << 20, file_bytes=32 << 20, disk_files=5000
+    wall_s=40, cpu_s=60, memory_bytes=1 << 30, processes=128, disk_bytes=64 << 20, file_bytes=32 << 20, disk_files=5000
 )
 #: Seconds for what outlives its job to show itself.
 SURVIVORS_S = 3.0

@@ -1,5 +1,6 @@
 # Returns an object that, added to the credit, becomes a number that shows itself as full marks.
 # succeeds: points test-is_prime
+# stock: resists: a comparison by identity has no value of its own to show
 
 # %% is_prime
 class Credit(int):
