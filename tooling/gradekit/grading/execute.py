@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import math
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,8 +26,8 @@ from gradekit.course import Role, role_of
 from gradekit.grading.holding import comments, hold
 from gradekit.grading.job import Job, Outcome
 from gradekit.grading.judge import Status, Verdict, judge
-from gradekit.grading.planting import Garden, Planter, earned, guarded
-from gradekit.integrity.canaries import KIND, SHARE, Coverage
+from gradekit.grading.planting import Garden, Planter, earned, fresh, guarded
+from gradekit.integrity.canaries import KIND, SHARE, Coverage, Step
 from gradekit.integrity.evidence import Evidence
 from gradekit.integrity.findings import scan
 from gradekit.integrity.guard import Guard
@@ -146,8 +146,8 @@ async def _run(run: _Run, job: Job, server: ForkServer, request: KernelRequest, 
             fatal = await _run_from(run, job, manager, first)
             death = manager.death
         if fatal is None:
-            if run.garden and run.garden.waiting:
-                await _plant_again(run, job, server, request, taken_counts)
+            if run.garden and (run.garden.under_way or run.garden.stale):
+                await _plant_again(run, run.garden, job, server, request, taken_counts)
             return
         _check_not_lost(death, taken_counts)
         first = fatal + 1
@@ -156,36 +156,32 @@ async def _run(run: _Run, job: Job, server: ForkServer, request: KernelRequest, 
         run.died.setdefault(index, run.ended)
 
 
-async def _plant(
-    run: _Run, job: Job, client: SandboxedNotebookClient, guard: Guard, earned: dict[str, tuple[int, Verdict, float]]
+async def _plant(run: _Run, garden: Garden, client: SandboxedNotebookClient, guard: Guard) -> None:
+    """Plant canaries behind the last cell. A kernel that ends at one leaves it under way."""
+    run.garden = garden
+    if steps := garden.choose():
+        with suppress(DeadKernelError):
+            await Planter(client, guard, garden).work(steps)
+
+
+async def _plant_again(
+    run: _Run, garden: Garden, job: Job, server: ForkServer, request: KernelRequest, taken_counts: bool
 ) -> None:
-    """Plant canaries behind the last cell. A kernel that ends at one leaves it waiting."""
-    if run.garden is None:
-        own = time.monotonic() - run.started
-        run.garden = Garden(job.plants, earned, own, SHARE * own)
-    with suppress(DeadKernelError):
-        await Planter(client, guard, run.garden).work()
+    """Run the notebook once more for what could not be planted: a kernel ended at it, or its test had gone stale.
 
-
-async def _plant_again(run: _Run, job: Job, server: ForkServer, request: KernelRequest, taken_counts: bool) -> None:
-    """A kernel ended at a plant: take the same step once more, in a kernel with twice the limits.
-
-    The notebook itself ran through within its limits, so neither a wrong answer nor the time for it ends that one.
+    The notebook itself ran through within its limits, so within twice these nothing honest ends a kernel.
     """
-    garden = run.garden
-    assert garden
-    step = garden.waiting[0]
-    garden.waiting[1:] = []
-    garden.budget = math.inf
+    ended_at = garden.under_way
     again = _Run(copy.deepcopy(run.notebook), died=dict(run.died), garden=garden)
     with server.kernel(replace(request, limits=job.limits.doubled())) as manager:
-        await _run_from(again, job, manager, len(run.notebook.cells))
+        fatal = await _run_from(again, job, manager, len(run.notebook.cells), garden.again())
         death = manager.death
     run.evidence += again.evidence
-    if garden.waiting:
+    if fatal is not None or garden.under_way:
         _check_not_lost(death, taken_counts)
-        what = "twice the kernel ended when a known wrong answer was planted for this test"
-        garden.evidence.append(Evidence(KIND, step.test, f"{what}: {death.reason if death else ''}", True))
+        if step := garden.under_way or ended_at:
+            what = "twice the kernel ended when a known wrong answer was planted for this test"
+            garden.evidence.append(Evidence(KIND, step.test, f"{what}: {death.reason if death else ''}", True))
 
 
 def _check_not_lost(death: Death | None, taken_counts: bool) -> None:
@@ -203,10 +199,21 @@ def _taken(death: Death) -> bool:
     return death.limit is None and "SIGKILL" in death.reason
 
 
-async def _run_from(run: _Run, job: Job, manager: SandboxedKernelManager, first: int) -> int | None:
-    """Replay the cells before ``first``, run the others. Returns the index of the cell that was fatal, or None."""
+async def _run_from(
+    run: _Run, job: Job, manager: SandboxedKernelManager, first: int, plan: Mapping[int, list[Step]] | None = None
+) -> int | None:
+    """Replay the cells before ``first``, run the others, and plant canaries.
+
+    Args:
+        plan: what to plant behind which cell, -1 being the last; by default it is drawn when the last one has run.
+
+    Returns:
+        The index of the cell that was fatal, or None.
+    """
+    # A replayed cell has its outputs and its verdict already: what it shows now goes into a copy.
+    shown = NotebookNode(run.notebook, cells=[fresh(c) if i < first else c for i, c in enumerate(run.notebook.cells)])
     client = SandboxedNotebookClient(
-        run.notebook,
+        shown,
         km=manager,
         timeout=job.cell_timeout,
         allow_errors=True,
@@ -218,12 +225,12 @@ async def _run_from(run: _Run, job: Job, manager: SandboxedKernelManager, first:
         guard = manager.guard
         here: dict[int, NotebookNode] = {}
         seconds: dict[int, float] = {}
+        planter = Planter(client, guard, run.garden) if run.garden and plan else None
         count = 0  # the kernel keeps no history, which could show a test's source to the cells after it
-        for index, cell in enumerate(run.notebook.cells):
+        for index, cell in enumerate(shown.cells):
             if cell.cell_type != "code" or not cell.source.strip() or index in run.died:
                 continue
-            # A replayed cell has its outputs and its verdict already.
-            here[index] = copy.deepcopy(cell) if index < first else cell
+            here[index] = cell
             count += 1
 
             def finish(cell: NotebookNode, index: int = index, count: int = count) -> None:
@@ -237,20 +244,26 @@ async def _run_from(run: _Run, job: Job, manager: SandboxedKernelManager, first:
             graded, locked = role_of(cell) is Role.TEST, cell.metadata.get("nbgrader", {}).get("locked", False)
             try:
                 run.evidence += await guarded(
-                    client, guard, here[index], index, graded=graded, locked=locked, finish=finish
+                    client, guard, cell, index, graded=graded, locked=locked, finish=finish
                 )
+                if planter and plan:
+                    await planter.work(plan.get(index, ()))
             except DeadKernelError as error:
                 death = manager.death
                 why = death.reason if death else str(error)
                 run.died[index] = f"the kernel ended here: {why}"
-                _show_error(cell, "KernelDied", why)
+                _show_error(run.notebook.cells[index], "KernelDied", why)
                 return max(index, first - 1)
             finally:
                 seconds[index] = time.monotonic() - start
                 if index >= first:
                     run.seconds[index] = seconds[index]
-                run.notebook.cells[index] = cell
-        await _plant(run, job, client, guard, earned(here, seconds))
+        if planter and plan:
+            with suppress(DeadKernelError):
+                await planter.work(plan.get(-1, ()))
+        else:
+            own = time.monotonic() - run.started
+            await _plant(run, Garden(job.plants, earned(here, seconds), own, SHARE * own), client, guard)
         run.evidence += guard.close()
     return None
 
@@ -303,6 +316,7 @@ def _coverage(run: _Run, job: Job, verdicts: list[Verdict]) -> Coverage:
     """What the canaries said. A test whose points come from a kernel that ended was not covered, which is a finding."""
     garden = run.garden or Garden((), {}, 0.0, 0.0)
     run.evidence += garden.evidence
+    run.evidence += [Evidence(KIND, test, f"not covered: {why}", False) for test, why in garden.puzzling.items()]
     tests = [cell.grade_id for cell in job.target.cells if cell.role is Role.TEST]
     lost = [v.grade_id for v in verdicts if v.score and v.grade_id in tests and v.grade_id not in garden.earned]
     ended = "the kernel in which it passed ended before anything could be planted"

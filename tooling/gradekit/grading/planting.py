@@ -6,8 +6,10 @@ Cells go to the kernel as the notebook's own do and leave nothing in it: their o
 from __future__ import annotations
 
 import copy
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbformat import NotebookNode
@@ -32,8 +34,9 @@ class Garden:
         earned: test -> (index of its cell, verdict, seconds) in the kernel that plants are put into.
         of: seconds that the notebook took until here.
         budget: seconds; none of it is taken for granted, see ``canaries.choose``.
-        waiting: steps that have not been taken; the first is under way when the kernel dies.
-        puzzling: test -> why a plant said nothing about it.
+        under_way: the step that is being taken; it stays when the kernel ends at it.
+        puzzling: test -> why plants have said nothing about it.
+        stale: tests that do not pass a second time behind the last cell, whatever is planted.
         seconds: what has been spent on plants.
     """
 
@@ -41,10 +44,11 @@ class Garden:
     earned: Mapping[str, tuple[int, Verdict, float]]
     of: float
     budget: float
-    waiting: list[Step] = field(init=False)
+    under_way: Step | None = None
     evidence: list[Evidence] = field(default_factory=list)
     rejected: set[str] = field(default_factory=set)
     puzzling: dict[str, str] = field(default_factory=dict)
+    stale: set[str] = field(default_factory=set)
     planted: int = 0
     seconds: float = 0.0
 
@@ -52,7 +56,23 @@ class Garden:
         self.took = {test: seconds for test, (_, _, seconds) in self.earned.items()}
         self.full = [test for test, (_, verdict, _) in self.earned.items() if verdict.score == verdict.points]
         self.options = canaries.usable(self.plants, self.earned, self.full)
-        self.waiting = canaries.choose(self.plants, self.took, self.full, self.budget)
+
+    def choose(self) -> list[Step]:
+        """What to do behind the last cell."""
+        return canaries.choose(self.plants, self.took, self.full, self.budget)
+
+    def again(self) -> dict[int, list[Step]]:
+        """What to do in a kernel that runs the notebook once more: index of the cell behind which -> steps.
+
+        The step at which a kernel ended is taken again at the end. A test that has gone stale is run again, and
+        planted, in its place, where the notebook has not yet moved on from what it rests on.
+        """
+        plan = {self.earned[test][0]: canaries.in_place(self.options.get(test, ())) for test in self.stale}
+        if self.under_way:
+            plan[-1] = [self.under_way]
+        self.budget = math.inf
+        self.stale, self.under_way = set(), None
+        return plan
 
     @property
     def held(self) -> set[str]:
@@ -64,7 +84,7 @@ class Garden:
         return {
             test: self.puzzling.get(test) or ("there was no time" if test in self.options else "there is no plant")
             for test in self.earned
-            if test not in self.rejected | self.held
+            if test not in self.held and (test in self.puzzling or test not in self.rejected)
         }
 
 
@@ -73,59 +93,71 @@ class Planter:
 
     def __init__(self, client: SandboxedNotebookClient, guard: Guard, garden: Garden) -> None:
         self.client, self.guard, self.garden = client, guard, garden
-        self.cells = client.nb.cells
-        # An output that addresses an earlier one by its display id changes this copy.
-        client.nb = copy.deepcopy(client.nb)
         self.bed = Bed()
+        self.repeats: dict[str, Answer | None] = {}  # what a test says to the student's own; None when it passes
 
-    async def work(self) -> None:
-        """Take the steps that wait, as far as the budget goes.
+    async def work(self, steps: Iterable[Step]) -> None:
+        """Take steps, as far as the budget goes, and put the student's own back.
 
         Raises:
-            DeadKernelError: the kernel ended; the step that ended it is the first that waits.
+            DeadKernelError: the kernel ended, at the step that is under way.
         """
         garden = self.garden
-        while garden.waiting:
-            step = garden.waiting[0]
-            if step.test not in garden.held and self._affordable(step):
-                await self._timed(step)
-            garden.waiting.pop(0)
+        waiting = deque(steps)
+        while waiting:
+            step = waiting.popleft()
+            if step.test in garden.held | garden.stale or not self._affordable(step):
+                continue
+            start, garden.under_way = time.monotonic(), step
+            try:
+                waiting += await self._take(step)
+            finally:
+                garden.seconds += time.monotonic() - start
+            garden.under_way = None
+        if undo := self.bed.undo():
+            await self._run(new_code_cell(undo), 0, graded=False)
 
     def _affordable(self, step: Step) -> bool:
         took = self.garden.took
         price = canaries.cost(step.plant, took) if step.plant else canaries.own_cost(took[step.test])
         return self.garden.seconds + price <= self.garden.budget
 
-    async def _timed(self, step: Step) -> None:
-        start = time.monotonic()
-        try:
-            await (self._try(step.plant) if step.plant else self._own(step.test))
-        finally:
-            self.garden.seconds += time.monotonic() - start
-
-    async def _try(self, plant: Plant) -> None:
-        garden, test = self.garden, plant.test
+    async def _take(self, step: Step) -> list[Step]:
+        """Take one step; returns what it makes necessary."""
+        garden, test, plant = self.garden, step.test, step.plant
+        if plant is None:
+            await self._passes_again(test)
+            return []
         answer = await self._answer(plant)
         verdict = canaries.rejected(plant, answer)
         if verdict is False:  # once more: a test on random inputs may miss a wrong answer once
             again = await self._answer(plant)
             if canaries.rejected(plant, again) is False:
                 self._hold(test, f"gave {again.score:g} of {{points:g}} points to {_said(plant)}")
-                return
-        elif verdict is None and plant.is_stub:
-            own = await self._own(test)
-            if own.score >= (garden.earned[test][1].score or 0):
-                what = f"failed with {answer.error or 'no error'} where it should have rejected {_said(plant)}"
-                self._hold(test, what)
-                return
-            garden.puzzling[test] = f"it cannot be run a second time in this notebook ({own.error or 'other points'})"
-        if verdict:
+        elif verdict:
             garden.rejected.add(test)
-        elif test not in garden.rejected:
-            garden.puzzling.setdefault(test, f"a plant made it fail for another reason: {answer.error}")
-            stub = next((p for p in garden.options[test] if p.is_stub and p is not plant), None)
-            if stub and all(step.plant is not stub for step in garden.waiting):
-                garden.waiting.append(Step(test, stub))
+            if not plant.is_stub:
+                garden.puzzling.pop(test, None)
+        elif await self._passes_again(test):
+            if plant.is_stub:
+                how = answer.error or "no error"
+                self._hold(test, f"ended with {how} where it should have rejected {_said(plant)}")
+            elif test not in garden.rejected:
+                garden.puzzling[test] = f"a plant made it fail for another reason: {answer.error or 'other points'}"
+                return [Step(test, other) for other in garden.options[test] if other.is_stub]
+        return []
+
+    async def _passes_again(self, test: str) -> bool:
+        """Whether the test passes once more with the student's own answer; if not, nothing can be said about plants."""
+        garden = self.garden
+        if test not in self.repeats:
+            own = await self._own(test)
+            self.repeats[test] = own if own.score < (garden.earned[test][1].score or 0) else None
+        failed = self.repeats[test]
+        if failed:
+            garden.stale.add(test)
+            garden.puzzling[test] = f"its own answer fails when the test is run again: {failed.error or 'fewer points'}"
+        return failed is None
 
     def _hold(self, test: str, what: str) -> None:
         points = self.garden.earned[test][1].points
@@ -140,13 +172,12 @@ class Planter:
 
     async def _own(self, test: str) -> Answer:
         if undo := self.bed.undo():
-            await self._run(new_code_cell(undo), self.garden.earned[test][0], graded=False)
+            await self._run(new_code_cell(undo), 0, graded=False)
         return await self._ask(test)
 
     async def _ask(self, test: str) -> Answer:
         index = self.garden.earned[test][0]
-        cell = copy.deepcopy(self.cells[index])
-        cell.outputs = []
+        cell = fresh(self.client.nb.cells[index])
         await self._run(cell, index, graded=True)
         verdict = judge(cell)
         error = next((str(output.ename) for output in cell.outputs if output.output_type == "error"), "")
@@ -155,7 +186,13 @@ class Planter:
         return Answer(error, verdict.score or 0.0)
 
     async def _run(self, cell: NotebookNode, index: int, *, graded: bool) -> None:
-        self.garden.evidence += await guarded(self.client, self.guard, cell, index, graded=graded, locked=True)
+        with self.client.aside(cell, index):
+            self.garden.evidence += await guarded(self.client, self.guard, cell, index, graded=graded, locked=True)
+
+
+def fresh(cell: NotebookNode) -> NotebookNode:
+    """A copy without outputs."""
+    return NotebookNode({k: [] if k == "outputs" else copy.deepcopy(v) for k, v in cell.items()})
 
 
 async def guarded(

@@ -194,6 +194,16 @@ def choose(
     return steps
 
 
+def in_place(options: Sequence[Plant]) -> list[Step]:
+    """What to do right behind a test, in a run of the notebook that is for this alone: two plants and the student's."""
+    if not options:
+        return []
+    rng = random.SystemRandom()
+    strong = [plant for plant in options if not plant.is_stub] or list(options)
+    drawn = rng.sample(strong, min(2, len(strong)))
+    return rng.sample(steps := [Step(plant.test, plant) for plant in drawn] + [Step(drawn[0].test, None)], len(steps))
+
+
 def usable(plants: Sequence[Plant], passed: Collection[str], full: Collection[str]) -> dict[str, list[Plant]]:
     """The plants whose rejection can be counted on in a notebook, by test; see ``choose``."""
     found: dict[str, list[Plant]] = {}

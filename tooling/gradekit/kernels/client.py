@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from nbclient import NotebookClient
@@ -39,6 +41,18 @@ class SandboxedNotebookClient(NotebookClient):
     def death(self) -> Death | None:
         """Why the kernel ended; None while it lives."""
         return self._manager.death
+
+    @contextmanager
+    def aside(self, cell: NotebookNode, cell_index: int) -> Iterator[None]:
+        """A cell that is run in here leaves the notebook as it is, also where it addresses what is displayed there."""
+        notebook, displays = self.nb, self._display_id_map
+        cells = [*notebook.cells]
+        cells[cell_index] = cell
+        self.nb, self._display_id_map = NotebookNode(notebook, cells=cells), {}
+        try:
+            yield
+        finally:
+            self.nb, self._display_id_map = notebook, displays
 
     async def async_execute_cell(
         self, cell: NotebookNode, cell_index: int, execution_count: int | None = None, store_history: bool = True

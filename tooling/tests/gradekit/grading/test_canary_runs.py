@@ -135,16 +135,25 @@ def test_honest_work_is_never_held(course: Course, grader: LocalGrader) -> None:
         assert notebook_of(course, f"s{number}")["canaries"]["planted"] > 0
 
 
-def test_names_taken_over_later_hold_nothing_and_say_that_nothing_was_covered(
-    course: Course, grader: LocalGrader
-) -> None:
-    folder = submit(course, "scratch", RIGHT)
-    notebook = nbformat.read(folder / "warm-up.ipynb", as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell("math = None"))
-    nbformat.write(notebook, folder / "warm-up.ipynb")
+def test_a_test_whose_names_are_taken_over_later_is_planted_in_its_place(course: Course, grader: LocalGrader) -> None:
+    quits = PATCHES.replace("math.isclose =", "import math; math.isclose =")
+    for student, square in (("scratch", RIGHT["square"]), ("cheat", quits)):
+        folder = submit(course, student, {**RIGHT, "square": square})
+        notebook = nbformat.read(folder / "warm-up.ipynb", as_version=4)
+        notebook.cells.append(nbformat.v4.new_code_cell("math = None"))
+        nbformat.write(notebook, folder / "warm-up.ipynb")
     grader.grade(course, "ps1")
     assert scores(course, "scratch") == FULL and held(course, "scratch") == {}
-    assert "test-square" in notebook_of(course, "scratch")["canaries"]["uncovered"]
+    assert "test-square" not in notebook_of(course, "scratch")["canaries"]["uncovered"]
+    assert "a wrong answer" in held(course, "cheat")["test-square"]
+
+
+def test_an_answer_that_counts_is_a_finding(course: Course, grader: LocalGrader) -> None:
+    for number in range(10):  # whether it is asked again is drawn
+        submit(course, f"counts{number}", {**RIGHT, "square": HONEST["unrepeatable"]})
+    assert not grader.grade(course, "ps1").held
+    said = [notebook_of(course, f"counts{n}")["canaries"]["uncovered"].get("test-square", "") for n in range(10)]
+    assert any("its own answer fails" in why for why in said)
 
 
 def test_canaries_leave_nothing_in_the_notebook(course: Course, grader: LocalGrader) -> None:
@@ -156,6 +165,19 @@ def test_canaries_leave_nothing_in_the_notebook(course: Course, grader: LocalGra
     path = course.path("autograded", "ps1", "shows") / "warm-up.ipynb"
     outputs = [str(cell.outputs) for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     assert "first" in str(outputs) and "'late'" not in str(outputs) and "late\\n" not in str(outputs)
+
+
+def test_displays_that_change_are_honest(course: Course, grader: LocalGrader) -> None:
+    """In canaries, and where a notebook is replayed behind a death."""
+    bar = "from IPython.display import display\ndef square(x):\n    print(x)\n"
+    bar += "    handle = display(0, display_id=True)\n    handle.update(1)\n    return x * x\nbar = display('busy', display_id='bar')"
+    died = "import os\nbar.update('done')\ndef root(x): os._exit(3)"
+    for student, root in (("living", "bar.update('done')\ndef root(x):\n    return x ** 0.5"), ("dead", died)):
+        submit(course, student, {**RIGHT, "square": bar, "root": root})
+    grader.grade(course, "ps1")
+    assert scores(course, "living") == FULL and held(course, "living") == {}
+    assert scores(course, "dead") == {**FULL, "test-root": 0} and held(course, "dead") == {}
+    assert notebook_of(course, "dead")["canaries"]["uncovered"] == {}
 
 
 def test_after_a_death_the_last_kernel_is_covered(course: Course, grader: LocalGrader) -> None:
