@@ -326,11 +326,19 @@ def test_unit_bound():
     error = abs(float(np.cumsum(x)[-1]) - math.fsum(x.tolist()))
     assert error <= rounding_bound(x, additions=999), "a running sum exceeded its bound"
     ### BEGIN HIDDEN TESTS
+    # check: an empty sum
+    # hint: what is the sum of the absolute values of no numbers?
     checking.equal(rounding_bound(x[:0], additions=5), 0.0, what="the bound of an empty sum")
+    # check: more additions than the formula can bear
+    # hint: gamma has a denominator: what if it is not positive?
     checking.raises(ValueError, rounding_bound, x, 2**25, what="2**25 additions")
+    # check: values near the largest float32
+    # hint: in which type do you add up the absolute values?
     huge = np.full(4, 3e38, np.float32)  # overflows if |x| is summed in float32
     want = float(Fraction(2, 2**24 - 2) * 4 * Fraction(float(huge[0])))
     checking.close(rounding_bound(huge, 2), want, rtol=1e-12, atol=0, what="rounding_bound of four times 3e38")
+    # check: fresh values, against exact fractions
+    # hint: work one small bound out by hand, with u = 2**-24
     x = numbers(997, checking.secret_seed())
     want = float(Fraction(5, 2**24 - 5) * sum(abs(Fraction(v)) for v in x.tolist()))
     checking.close(rounding_bound(x, 5), want, rtol=1e-12, atol=0, what="rounding_bound(x, additions=5)")
@@ -431,9 +439,13 @@ def test_unit_atomic():
     check_atomic(numbers(20, seed=3), blocks=3, threads=8, start=100.0)
     check_atomic(numbers(1000, seed=4), blocks=4, threads=256)
     ### BEGIN HIDDEN TESTS
+    # check: lengths that fill no whole block, and a total that does not start at zero
+    # hint: which threads have no element, and does your kernel add to out[0] or overwrite it?
     seed = checking.secret_seed()
     for n in (0, 1, 7, 9, 31):
         check_atomic(numbers(n, seed + n), blocks=max(1, math.ceil(n / 8)), threads=8, start=float(n))
+    # check: a grid too small for the array
+    # hint: each thread adds one element: what should happen to those that no thread owns?
     check_atomic(numbers(40, seed), blocks=2, threads=8)  # too small a grid: only the first 16 have an owner
     ### END HIDDEN TESTS
 
@@ -529,12 +541,16 @@ def test_unit_interleaved():
         check_interleaved(8, 1, 8, seed=1)
         check_interleaved(32, 2, 16, seed=2)
         ### BEGIN HIDDEN TESTS
+        # check: four blocks of 256
+        # hint: does each block write its own partial, at its own place?
         check_interleaved(1024, 4, 256, checking.secret_seed())
         ### END HIDDEN TESTS
     with credit.check("any length", points=2, hint="look at the last block: which neighbours exist?"):
         check_interleaved(13, 2, 8, seed=3)
         check_interleaved(16, 3, 8, seed=4)  # block 2 lies past the end
         ### BEGIN HIDDEN TESTS
+        # check: lengths that end inside a block, in front of one, or at once
+        # hint: print which neighbours exist for the last block, and what an empty block writes
         seed = checking.secret_seed()
         for n, blocks, threads in ((0, 1, 4), (1, 1, 8), (3, 3, 1), (9, 2, 8), (15, 1, 16), (17, 2, 16), (11, 3, 4)):
             check_interleaved(n, blocks, threads, seed + n)
@@ -644,11 +660,15 @@ def test_unit_shared():
     with credit.check("full blocks", points=2, hint="is there a barrier between the load and the first level?"):
         check_shared(8, 1, 8, seed=1)
         ### BEGIN HIDDEN TESTS
+        # check: four blocks of 256
+        # hint: a tile belongs to one block: index it by the thread, not by the element
         check_shared(1024, 4, 256, checking.secret_seed())
         ### END HIDDEN TESTS
     with credit.check("any length", points=2, hint="what is in tile[t] if x[i] does not exist?"):
         check_shared(13, 2, 8, seed=3)
         ### BEGIN HIDDEN TESTS
+        # check: lengths that end inside a block, in front of one, or past the grid
+        # hint: what does a thread without an element put into the tile?
         seed = checking.secret_seed()
         for n, blocks, threads in ((0, 1, 4), (1, 1, 8), (3, 3, 1), (9, 3, 8), (17, 2, 16), (40, 2, 8)):
             check_shared(n, blocks, threads, seed + n)
@@ -780,11 +800,15 @@ def test_unit_sequential():
     with credit.check("full blocks", points=2, hint="with 8 threads, level one adds tile[4] to tile[0]"):
         check_sequential(8, 1, 8, seed=1)
         ### BEGIN HIDDEN TESTS
+        # check: four blocks of 256
+        # hint: write down which threads add at each level, and what they read
         check_sequential(1024, 4, 256, checking.secret_seed())
         ### END HIDDEN TESTS
     with credit.check("any length", points=1, hint="what is in tile[t] if x[i] does not exist?"):
         check_sequential(13, 2, 8, seed=3)
         ### BEGIN HIDDEN TESTS
+        # check: lengths that end inside a block, in front of one, or past the grid
+        # hint: what does a thread without an element put into the tile?
         seed = checking.secret_seed()
         for n, blocks, threads in ((0, 1, 4), (1, 1, 8), (3, 3, 1), (9, 3, 8), (17, 2, 16), (40, 2, 8)):
             check_sequential(n, blocks, threads, seed + n)
@@ -947,11 +971,17 @@ def test_unit_grid_stride():
     with credit.check("any grid, any length", points=3, hint="list by hand what thread 1 of [2, 4] reads of 20"):
         check_grid_stride(numbers(20, seed=1), blocks=2, threads=4)
         ### BEGIN HIDDEN TESTS
+        # check: lengths shorter and longer than the grid
+        # hint: by how much does a thread step, and where does it stop?
         seed = checking.secret_seed()
         for n, blocks, threads in ((0, 2, 4), (1, 1, 1), (3, 2, 8), (64, 2, 8), (97, 3, 8), (31, 1, 16)):
             check_grid_stride(numbers(n, seed + n), blocks, threads)
+        # check: small values beside a large one
+        # hint: are the threads' sums added in a tree, or one after the other?
         # One, and crumbs of half its last bit: a running sum over the tile loses them all, a tree keeps them.
         check_grid_stride(np.array([1.0] + 31 * [U], np.float32), blocks=1, threads=32)
+        # check: a long array
+        # hint: a rounding error that grows with the length points to a running sum
         check_grid_stride(numbers(100_003, seed), blocks=16, threads=256)
         ### END HIDDEN TESTS
     with credit.check("a warp's loads coalesce", points=1, hint="neighbouring threads have to read neighbouring elements"):
@@ -1085,12 +1115,18 @@ def test_unit_two_stage():
         check_two_stage(np.sum, np.arange(20, dtype=np.float32), blocks=2, threads=4)
         check_two_stage(largest, numbers(50, seed=1), blocks=3, threads=8)
         ### BEGIN HIDDEN TESTS
+        # check: another reduction than a sum
+        # hint: which kernel do you launch the second time, and on what?
         check_two_stage(largest, numbers(1000, checking.secret_seed()), blocks=7, threads=256)
         ### END HIDDEN TESTS
     with credit.check("any length and any strides", points=1):
         check_two_stage(np.sum, np.arange(40, dtype=np.float32)[::-3], blocks=2, threads=4)
         ### BEGIN HIDDEN TESTS
+        # check: an empty array
+        # hint: how many blocks does the first launch get, and what does an idle block write?
         check_two_stage(np.sum, np.zeros(0, np.float32), blocks=1, threads=2)
+        # check: more blocks than elements
+        # hint: what is the partial of a block without elements?
         check_two_stage(largest, numbers(3, checking.secret_seed()), blocks=5, threads=1)
         ### END HIDDEN TESTS
     with credit.check("threads that are no power of two are refused", points=1):
@@ -1206,6 +1242,8 @@ def test_unit_shuffle():
     check_shuffle(32, 1, 32, seed=1)
     check_shuffle(1000, 2, 64, seed=2)
     ### BEGIN HIDDEN TESTS
+    # check: other lengths, and blocks of one warp to thirty-two
+    # hint: how many warps has the block, and what do the lanes without a warp's sum hold at the end?
     seed = checking.secret_seed()
     shapes = (0, 1, 32), (1, 1, 1024), (31, 2, 32), (1023, 1, 1024), (4097, 3, 96), (999, 1, 992), (20_011, 4, 256)
     for n, blocks, threads in shapes:

@@ -258,17 +258,27 @@ def test_unit_lora_init():
         check(d_in, d_out, rank, seed=0)
     checking.raises(ValueError, lora_init, 8, 4, 5, what="rank above min(d_in, d_out)", hint="refuse it")
     ### BEGIN HIDDEN TESTS
+    # check: ranks that make no sense
+    # hint: a rank is at least 1 and at most the smaller of the two sizes
     for rank in (0, -1, 9):
         checking.raises(ValueError, lora_init, 8, 12, rank, what=f"lora_init(8, 12, {rank})", hint="1 <= rank <= min")
+    # check: shapes, dtypes and a B of zeros at a larger size
+    # hint: print the shapes for a layer that is not square
     seed = checking.secret_seed()
     A = check(400, 300, 64, seed)
+    # check: the spread, mean and bound of lora_A
+    # hint: print the largest absolute value and compare it with the bound in the text: a uniform law is wanted
     # 25,600 draws: the standard deviation of a uniform law, b / sqrt(3), is known to a relative 0.28 % (one sigma,
     # sqrt(0.2 / n)) and the mean to b / sqrt(3 n) = 0.36 % of b; six sigma are 1.7 % and 2.2 %. The largest of them
     # lies within 0.1 % of b but for exp(-25).
     checking.close(A.std().item(), 1 / math.sqrt(3 * 400), rtol=0.017, atol=0, what="standard deviation of lora_A")
     checking.close(A.mean().item(), 0.0, rtol=0, atol=0.022 / math.sqrt(400), what="mean of lora_A")
     checking.close(A.abs().max().item(), 1 / math.sqrt(400), rtol=1e-3, atol=0, what="largest |A|")
+    # check: independent rows
+    # hint: is each row drawn anew?
     checking.equal(int(torch.linalg.matrix_rank(A)), 64, what="number of independent rows of lora_A")
+    # check: the generator decides
+    # hint: is every random number drawn from the generator that you were given?
     checking.equal(check(400, 300, 64, seed), A, what="A again from the same seed", hint="use the generator")
     assert not torch.equal(check(400, 300, 64, seed + 1), A), "another seed gave the same lora_A: use the generator"
     ### END HIDDEN TESTS
@@ -357,6 +367,8 @@ def test_unit_lora_forward():
         for shape in [(3, 6), (2, 3, 6)]:
             check(parts(0, 6, 4, 2), torch.ones(shape, dtype=torch.float64), f"x of shape {shape}")
         ### BEGIN HIDDEN TESTS
+        # check: other shapes, scalings and biases, with gradients
+        # hint: leading axes can be any: which axis is the feature axis, and is anything detached?
         draw = torch.Generator().manual_seed(checking.secret_seed())
         for shape, d_out, rank, scaling, bias in [((7,), 5, 3, 0.25, True), ((0, 7), 5, 1, 2.0, True),
                                                   ((2, 1, 3, 64), 31, 17, -1.0, False), ((4, 1), 1, 1, 3.0, True)]:
@@ -367,6 +379,8 @@ def test_unit_lora_forward():
             got, expected = (torch.autograd.grad((out * up).sum(), (p.lora_A, p.lora_B, x)) for out in (h, want))
             for name, mine, theirs in zip(("lora_A", "lora_B", "x"), got, expected, strict=True):
                 checking.close(mine, theirs, rtol=1e-9, atol=1e-9, what=f"gradient of {name}, x of shape {shape}")
+        # check: an input that is not contiguous
+        # hint: does the result depend on how x lies in memory?
         check(parts(2, 6, 4, 2), torch.randn(6, 5, generator=draw, dtype=torch.float64).T, "a transposed x")
         ### END HIDDEN TESTS
     with credit.check("it costs 2 n (d_in d_out + r (d_in + d_out)) operations", points=1, hint="B (A x), not (B A) x"):
@@ -479,6 +493,8 @@ def test_unit_lora_layer():
     with credit.check("scaling is alpha / r", points=1, hint="r is the number of rows of lora_A"):
         cases = [(2, 8, 4.0), (4, 6, 1.5), (3, 1, 1 / 3)]
         ### BEGIN HIDDEN TESTS
+        # check: other ranks and alphas
+        # hint: compute alpha / r for one of your own, with r taken from the shape of lora_A
         cases += [(5, 16, 3.2), (7, 3.5, 0.5), (1, 32, 32.0)]
         ### END HIDDEN TESTS
         for rank, alpha, want in cases:
@@ -626,7 +642,11 @@ def test_unit_lora_merge():
     with credit.check("merge adds the update, once", points=2, hint="look at layer.merged first"):
         check(0, 6, 4, 2, 1.5, True, back=False)
         ### BEGIN HIDDEN TESTS
+        # check: another layer without a bias, and a negative scaling
+        # hint: merge a 1 x 1 layer by hand and compare
         check(checking.secret_seed(), 7, 31, 5, -0.25, False, back=False)
+        # check: a base layer in bfloat16
+        # hint: what is the dtype of the weight before and after?
         p = parts(1, 8, 8, 2)
         p.base.to(torch.bfloat16)
         merge(p)
@@ -635,6 +655,8 @@ def test_unit_lora_merge():
     with credit.check("unmerge takes it away, once", points=2, hint="merged is False again afterwards"):
         check(0, 6, 4, 2, 1.5, True, back=True)
         ### BEGIN HIDDEN TESTS
+        # check: another layer, there and back
+        # hint: unmerge is merge with the sign turned around
         check(checking.secret_seed(), 13, 3, 3, 2.0, False, back=True)
         ### END HIDDEN TESTS
     return credit.total()
@@ -808,7 +830,11 @@ def test_unit_lora_inject():
         check(["q_proj"], ["blocks.0.q_proj"], depth=1)
         check(["proj"], ["proj"], depth=2)
         ### BEGIN HIDDEN TESTS
+        # check: names that contain each other, and numbers as names
+        # hint: compare whole components between dots, not parts of a string
         check(["old_q_proj", "1"], ["old_q_proj", "head.1"], depth=3)
+        # check: several targets in a deep body, some of which fit nothing
+        # hint: one target that fits is enough; is a layer inside a layer found?
         check(("q_proj", "proj", "k_proj"), ["proj", *(f"blocks.{i}.q_proj" for i in range(11))], depth=11)
         ### END HIDDEN TESTS
     with credit.check("a target that fits nothing is refused", points=1, hint="raise ValueError at the end"):
@@ -817,6 +843,8 @@ def test_unit_lora_inject():
                 checking.raises(ValueError, inject_lora, body, wrong, Box, what=f"targets {wrong}")
         inject_lora(body, ["proj"], Box)
         ### BEGIN HIDDEN TESTS
+        # check: more targets that fit nothing
+        # hint: when is it known that nothing was replaced?
         for wrong in (["q"], [], ["blocks.0.q_proj"], ["proj"]):
             checking.raises(ValueError, inject_lora, body, wrong, Box, what=f"targets {wrong}")
         ### END HIDDEN TESTS
@@ -910,6 +938,8 @@ def test_unit_lora_freeze():
     check(width=6, rank=2)
     checking.equal(freeze_base(nn.Linear(3, 2)), (0, 8), what="counts of a model without adapters")
     ### BEGIN HIDDEN TESTS
+    # check: another width and rank
+    # hint: count the numbers of each tensor by hand for a small layer; are shared weights counted once?
     draw = torch.Generator().manual_seed(checking.secret_seed())
     width, rank = (int(torch.randint(low, 60, (), generator=draw)) for low in (7, 1))
     check(width, rank)
@@ -998,14 +1028,20 @@ def test_unit_lora_memory():
     check(net, "training_memory of a half frozen network")
     check(nn.Linear(3, 2).to(torch.bfloat16), "training_memory in bfloat16")
     ### BEGIN HIDDEN TESTS
+    # check: several dtypes in one model
+    # hint: each tensor has its own number of bytes, and Adam keeps its states in the parameter's dtype
     draw = torch.Generator().manual_seed(checking.secret_seed())
     a, b = (int(torch.randint(2, 90, (), generator=draw)) for _ in range(2))
     mixed = nn.Sequential(nn.Linear(a, b).to(torch.bfloat16), nn.Linear(b, a).double(), nn.BatchNorm1d(a))
     mixed[0].weight.requires_grad_(False)
     check(mixed, f"training_memory of mixed dtypes, {a} and {b} wide")
+    # check: weights that two layers share
+    # hint: how often does model.parameters() name a shared tensor?
     tied = nn.Sequential(nn.Embedding(7, a), nn.Linear(a, 7), nn.Linear(b, b).requires_grad_(False))
     tied[1].weight = tied[0].weight
     check(tied, f"training_memory with tied weights, {a} and {b} wide")
+    # check: nothing that trains
+    # hint: what has neither gradient nor optimizer state?
     frozen = training_memory(nn.Linear(a, b).requires_grad_(False))
     checking.equal(frozen, {"weights": 4 * (a * b + b), "gradients": 0, "adam": 0}, what="all frozen")
     ### END HIDDEN TESTS
@@ -1116,6 +1152,8 @@ def test_unit_lora_train():
     assert losses[-1] < losses[0], f"the loss did not fall: {losses}"
     checking.raises(ValueError, finetune, model.requires_grad_(False), batches, 1e-2, what="a model that is all frozen")
     ### BEGIN HIDDEN TESTS
+    # check: every loss, against a loop of ours
+    # hint: is zero_grad called in each step, is weight decay off, and is the loss taken before the step?
     seed = checking.secret_seed()
     mine, batches = patient(seed), tiny.windows(tiny.sentences(9, seed=seed), count=6, batch=3, length=10, seed=seed)
     theirs, want = copy.deepcopy(mine), []
@@ -1128,6 +1166,8 @@ def test_unit_lora_train():
     # float64 and the same arithmetic: rounding differs by 1e-15 a step at most, Adam's division raises it to 1e-8.
     for step, (got, loss) in enumerate(zip(finetune(mine, batches, 3e-2), want, strict=True)):
         checking.close(got, loss.item(), rtol=1e-6, atol=0, what=f"loss of step {step}", hint="zero_grad, weight_decay")
+    # check: the weights after the last step
+    # hint: how often does your loop step?
     checking.close(mine.lm_head.weight, theirs.lm_head.weight, rtol=0, atol=1e-6, what="weights after the last step")
     ### END HIDDEN TESTS
 
@@ -1278,11 +1318,15 @@ def test_unit_lora_svd():
     check(torch.diag(torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64)), 1, 1.0)
     check(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 7.0]], dtype=torch.float64), 1, 0.5)
     ### BEGIN HIDDEN TESTS
+    # check: other shapes, ranks and scalings
+    # hint: what must B A be multiplied by to give the truncated SVD? Try a scaling that is not 1
     draw = torch.Generator().manual_seed(checking.secret_seed())
     cases = [(9, 5, 3, 2.0), (5, 9, 5, -0.25), (31, 17, 1, 16.0), (1, 6, 1, 1.0), (8, 8, 7, 1.5)]
     for d_out, d_in, rank, scaling in cases:
         check(torch.randn(d_out, d_in, generator=draw, dtype=torch.float64), rank, scaling)
         check(torch.randn(d_in, d_out, generator=draw, dtype=torch.float64).T, rank, scaling)
+    # check: an update of zeros
+    # hint: is anything divided by a singular value?
     lora_A, lora_B = best_adapter(torch.zeros(4, 3), 2, 1.0)
     checking.equal(lora_B @ lora_A, torch.zeros(4, 3), what="the best adapter of a zero float32 update")
     ### END HIDDEN TESTS
@@ -1389,6 +1433,8 @@ def test_unit_lora_export():
 
     check(0, rank=2, targets=["q_proj"])
     ### BEGIN HIDDEN TESTS
+    # check: other targets, and another rank
+    # hint: print your names beside those that PEFT writes for the same model
     check(checking.secret_seed(), rank=3, targets=["v_proj", "down_proj", "o_proj"])
     ### END HIDDEN TESTS
 
@@ -1440,6 +1486,8 @@ def test_unit_lora_module():
 
     check(0, rank=4, alpha=6, targets=["q_proj", "v_proj"])
     ### BEGIN HIDDEN TESTS
+    # check: other targets, and another alpha
+    # hint: run the cell's parts one by one on a model of your own and see which exercise disagrees
     check(checking.secret_seed(), rank=3, alpha=12, targets=["o_proj", "gate_proj", "lm_head"])
     ### END HIDDEN TESTS
 

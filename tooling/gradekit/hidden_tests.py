@@ -66,10 +66,10 @@ def _checks(lines: list[str], first: int, last: int) -> Iterator[Check]:
     starts = [number for number in range(first, last + 1) if _CHECK.match(lines[number - 1])]
     if any(_is_code(line) for line in lines[first - 1 : (starts[0] if starts else last + 1) - 1]):
         starts.insert(0, first)
-    for start, end in zip(starts, [*starts[1:], last + 1], strict=True):
+    for start, end in zip(starts, [*(start - 1 for start in starts[1:]), last], strict=False):
         named = _CHECK.match(lines[start - 1])
-        hint = _HINT.match(lines[start]) if named and start < end - 1 else None
-        yield Check(named[1] if named else "", hint[1] if hint else "", start, end - 1)
+        hint = _HINT.match(lines[start]) if named and start < end else None
+        yield Check(named[1] if named else "", hint[1] if hint else "", start, end)
 
 
 def _is_code(line: str) -> bool:

@@ -11,6 +11,7 @@ import nbformat
 from gradekit.authoring.gates.subject import Fault, Gate, Subject
 from gradekit.authoring.sync import Change, sync
 from gradekit.course import Role
+from gradekit.hidden_tests import regions
 
 #: The headings of a lab in order. A heading may go on after a colon or a bracket.
 SECTIONS = (
@@ -106,7 +107,9 @@ def in_order(subject: Subject, sections: Sequence[str], kind: str) -> Iterator[F
 def sizes(subject: Subject) -> Iterator[Fault]:
     lengths = []
     for cell in subject.lab.cells:
-        lines = len(cell.source.splitlines())
+        # Names and hints of hidden checks are read in the feedback, not here.
+        checks = [check for region in regions(cell.source) for check in region.checks]
+        lines = len(cell.source.splitlines()) - sum(bool(check.name) + bool(check.hint) for check in checks)
         if cell.kind == "code":
             lengths.append(lines)
         # A person's mark scheme stands in its question's cell, and no student reads it.

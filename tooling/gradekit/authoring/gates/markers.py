@@ -1,4 +1,4 @@
-"""Gate 2: markers balanced, nothing of a solution outside them or repeated elsewhere in the release."""
+"""Gate 2: markers balanced, hidden checks named, nothing of a solution outside its markers or again in the release."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itertools import pairwise
 from gradekit.authoring.gates.subject import Fault, Gate, Subject
 from gradekit.authoring.release import solution_lines
 from gradekit.course import Cell, Role
+from gradekit.hidden_tests import regions
 
 MARKED = ("SOLUTION", "HIDDEN TESTS", "MARK SCHEME")
 #: A solution line shorter than this says nothing: ``return x``, ``i += 1``.
@@ -26,6 +27,8 @@ def check(subject: Subject) -> Iterator[Fault]:
     for cell in subject.exercises:
         if subject.ours and not solution_lines(cell):
             yield Fault("has no BEGIN SOLUTION and END SOLUTION: students would see nothing of it", cell.grade_id)
+    if subject.ours:
+        yield from named(subject)
     yield from repeated(subject)
 
 
@@ -47,6 +50,25 @@ def balanced(subject: Subject, cell: Cell) -> Iterator[Fault]:
                 yield Fault(f"END {word} without its BEGIN; add it or take this away", where, number)
     for word, number in opened.items():
         yield Fault(f"BEGIN {word} is never closed; add END {word}", where, number)
+
+
+def named(subject: Subject) -> Iterator[Fault]:
+    """Each hidden check has a name and a hint: they are all that students' feedback may say of it."""
+    for cell in subject.lab.cells:
+        where, names = subject.name_of(cell.index), set()
+        for region in regions(cell.source, subject.course.config):
+            if not region.checks:
+                yield Fault("these hidden tests check nothing; take them out", where, region.first)
+            for check in region.checks:
+                if not check.name:
+                    message = "hidden tests without a name: write '# check: <what>' and '# hint: <where to look>' above"
+                    yield Fault(message, where, check.first)
+                elif check.name in names:
+                    yield Fault(f"a second hidden check is called '{check.name}'; rename one", where, check.first)
+                elif not check.hint:
+                    message = f"the hidden check '{check.name}' has no '# hint: <where to look>' in the line behind it"
+                    yield Fault(message, where, check.first)
+                names.add(check.name)
 
 
 def repeated(subject: Subject) -> Iterator[Fault]:

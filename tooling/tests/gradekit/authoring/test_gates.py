@@ -38,6 +38,9 @@ def test_the_clean_lab_passes_all_twelve_and_is_not_run_again(course: Course) ->
     assert again.known and again.passed and again.seconds < first.seconds / 3
 
 
+CHECK = "    # check: random values, a negative factor\n"
+HINT = "    # hint: subtract y from the result: what should be left?\n"
+OFTEN = "    np.testing.assert_allclose(axpy(-0.5, x, y) - y, -0.5 * x, rtol=1e-9, atol=1e-12)\n"
 FLAGGED: list[tuple[int, dict[str, str], str]] = [
     (1, {"# ## Foundations": "# ## Theory"}, "no section of a lab; make it a ### heading"),
     (1, {"# ## Challenge\n": "# ### Challenge\n"}, "there is no section '## Challenge'"),
@@ -48,6 +51,11 @@ FLAGGED: list[tuple[int, dict[str, str], str]] = [
     (1, {'"grade_id": "axpy-imports"': '"grade_id": "axpyImports"'}, "kebab-case"),
     (2, {"    ### BEGIN SOLUTION\n    return a": "    return a"}, "axpy, line 21: END SOLUTION without its BEGIN"),
     (2, {"    ### END HIDDEN TESTS\n": ""}, "BEGIN HIDDEN TESTS is never closed"),
+    (2, {CHECK: ""}, "test-axpy, line 8: hidden tests without a name: write '# check: <what>'"),
+    (2, {HINT: ""}, "test-axpy, line 8: the hidden check 'random values, a negative factor' has no '# hint:"),
+    (2, {HINT: f"{HINT}    x = 1\n{CHECK}{HINT}"}, "line 11: a second hidden check is called 'random values"),
+    (2, {CHECK: "", HINT: "", "    x, y = np.random.default_rng().normal(size=(2, 17))\n": "", OFTEN: ""},
+     "line 7: these hidden tests check nothing"),
     (2, {"# Two reads and a write": f"# {RAISE}# {MEAN}#\n# Two"}, "stands in the release too"),
     (2, {RETURN: "    return a * x + y\n"}, "students would see nothing of it"),
     (3, {"[7.0, 2.0, 3.0]": "[7.0, 2.0, 4.0]"}, "test-axpy: the reference fails in a fresh kernel: AssertionError"),
