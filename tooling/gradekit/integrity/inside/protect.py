@@ -34,6 +34,11 @@ _KEPT_BY_PYTHON = frozenset((
 ))  # fmt: skip
 
 
+def is_a(value: Any, kind: type) -> bool:
+    """``isinstance`` that does not ask the value."""
+    return issubclass(type(value), kind)
+
+
 def is_binding(value: Any) -> bool:
     """Whether a name that holds ``value`` means behaviour (a function, class, descriptor), not state."""
     return callable(value) or hasattr(type(value), "__get__") or type(value) is ModuleType
@@ -66,16 +71,13 @@ class Protected:
         return found + [k for k in now.copy() if k not in saved and self._hides(k)]
 
     def _hides(self, name: Any) -> bool:
-        if type(name) is not str or name in _KEPT_BY_PYTHON or not is_binding(self.namespace.get(name)):
+        if type(name) is not str or name in _KEPT_BY_PYTHON:
+            return False
+        if not callable(new := self.namespace.get(name)) and type(new) not in (property, staticmethod, classmethod):
             return False
         if self.cls is None:
             return name in _BUILTINS
         return any(name in base.__dict__ for base in _bases(self.cls))
-
-    def before(self, name: str) -> Any:
-        """What a name meant: in a class also what it inherited."""
-        places = [self.saved, *(base.__dict__ for base in _bases(self.cls))]
-        return next((place[name] for place in places if name in place), None)
 
     def put_back(self, name: str) -> None:
         value = self.saved.get(name, _GONE)
@@ -108,11 +110,10 @@ _GONE = _Gone()
 _BUILTINS = frozenset(vars(builtins))
 
 
-def find(strict_only: bool = False) -> Iterator[Protected]:
-    """All dicts to protect among what is imported now: modules, their classes, keyword defaults, helpers' tables."""
-    seen: set[int] = set()
-    for name, module in list(sys.modules.items()):
-        if not isinstance(module, ModuleType) or name.startswith(_NOT_OURS) or id(module.__dict__) in seen:
+def find(modules: dict[str, Any], seen: set[int]) -> Iterator[Protected]:
+    """All dicts to protect in these modules: their own, their classes', helpers' tables. ``seen``: ids of those known."""
+    for name, module in modules.items():
+        if not is_a(module, ModuleType) or name.startswith(_NOT_OURS) or id(module.__dict__) in seen:
             continue
         seen.add(id(module.__dict__))
         strict, helper = name.partition(".")[0] in STRICT, name.startswith(HELPERS)
@@ -120,7 +121,7 @@ def find(strict_only: bool = False) -> Iterator[Protected]:
         if not strict:
             continue
         for key, value in list(module.__dict__.items()):
-            if isinstance(value, type):
+            if is_a(value, type):
                 for cls in type.__dict__["__mro__"].__get__(value):
                     title = f"{cls.__module__}.{cls.__qualname__}"
                     if id(cls) not in seen and title.partition(".")[0] in STRICT:
@@ -154,20 +155,32 @@ def getattr_static(value: Any, attribute: str) -> Any:
     return value
 
 
-def is_librarys_own(value: Any, library: dict[int, str]) -> bool:
-    """Whether a binding is a library's, by where its code looks up names. ``library``: id of a module's dict, name."""
+def is_librarys_own(value: Any, library: dict[int, Any]) -> bool:
+    """Whether a binding is a library's, by where its code looks up names. ``library``: modules' dicts by id."""
     if type(value) is partial:
         return is_librarys_own(value.func, library)
     if type(value) is MethodType:
         return is_librarys_own(value.__func__, library)
     if type(value) is FunctionType:
         return id(value.__globals__) in library
-    if isinstance(value, type):
-        module = sys.modules.get(type.__dict__["__module__"].__get__(value))
-        return module is not None and id(module.__dict__) in library
+    if is_a(value, type):
+        return _is_where_it_says(value, library)
     if type(value) is BuiltinFunctionType or type(value) is ModuleType:
         return True
     return is_librarys_own(type(value), library)
+
+
+def _is_where_it_says(cls: type, library: dict[int, Any]) -> bool:
+    """Whether a class is found under its name in the library's module that it claims as its own."""
+    module = sys.modules.get(type.__dict__["__module__"].__get__(cls))
+    if not is_a(module, ModuleType) or id(module.__dict__) not in library:
+        return False
+    found: Any = module
+    for part in type.__dict__["__qualname__"].__get__(cls).split("."):
+        found = (found.__dict__ if found is module else type.__dict__["__dict__"].__get__(found)).get(part)
+        if not is_a(found, type):
+            return False
+    return found is cls
 
 
 def _ctypes() -> tuple[Any, Any]:

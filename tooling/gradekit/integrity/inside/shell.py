@@ -6,7 +6,7 @@ from collections.abc import Callable
 from operator import is_not
 from typing import Any
 
-from gradekit.integrity.inside.protect import is_binding
+from gradekit.integrity.inside.protect import is_a, is_binding
 
 _LISTS = frozenset((
     "cleanup_transforms", "line_transforms", "token_transformers", "input_transformers_post", "ast_transformers",
@@ -126,7 +126,7 @@ class Shell:
 
 
 def _name(key: Any) -> str:
-    return type.__dict__["__name__"].__get__(key) if isinstance(key, type) else "an object"
+    return type.__dict__["__name__"].__get__(key) if is_a(key, type) else "an object"
 
 
 def _namespaces(part: Any) -> list[dict[str, Any]]:
@@ -148,7 +148,7 @@ def _parts(first: list[Any], depth: int = 2) -> list[Any]:
             if type(value).__module__.startswith(("IPython.", "ipykernel.", "jupyter_client."))
             and type(value).__module__ != "ipykernel.iostream"  # what a cell prints is no verdict
             and hasattr(value, "__dict__")
-            and not isinstance(value, type)
+            and not is_a(value, type)
             and id(value) not in found
         ]
         found.update((id(p), p) for p in level)

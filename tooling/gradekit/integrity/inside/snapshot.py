@@ -7,6 +7,7 @@ closures hold, the classes of modules, the entries of ``sys.modules``, and a few
 from __future__ import annotations
 
 import sys
+from functools import partial
 from operator import is_not
 from types import CellType, FunctionType, ModuleType
 from typing import Any
@@ -24,7 +25,9 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.stamped = versions.works()
-        self.protected = list(protect.find())
+        self.modules = {n: m for n, m in _modules.copy().items() if type(n) is str and n != "__main__"}
+        self.known: set[int] = set()
+        self.protected = list(protect.find(self.modules, self.known))
         functions = [f for _, f in protect.functions([p for p in self.protected if p.strict]).values()]
         self.protected += [
             protect.Protected(f"{f.__module__}.{f.__qualname__}'s keyword defaults", f.__kwdefaults__, strict=True,
@@ -32,13 +35,14 @@ class Snapshot:
             for f in functions if f.__kwdefaults__
         ]  # fmt: skip
         cells = [(f, c) for f in functions for c in f.__closure__ or () if _is_set(c)]
-        cells = [(f, c) for f, c in cells if type(_contents(c)) is FunctionType or isinstance(_contents(c), type)]
+        cells = [(f, c) for f, c in cells if type(_contents(c)) is FunctionType or protect.is_a(_contents(c), type)]
         self.cells = [c for _, c in cells]
         self.cell_titles = [f"{f.__module__}.{f.__qualname__}" for f, _ in cells]
         self.held = [_contents(c) for c in self.cells]
-        self.modules = {n: m for n, m in _modules.items() if type(n) is str and n != "__main__"}
-        self.kinds = [(m, type(m)) for m in self.modules.values() if isinstance(m, ModuleType)]
-        self.library = {id(m.__dict__): n for n, m in self.modules.items() if isinstance(m, ModuleType)}
+        self.kinds = [(m, type(m)) for m in self.modules.values() if protect.is_a(m, ModuleType)]
+        self.library = {id(m.__dict__): m.__dict__ for m in self.modules.values() if protect.is_a(m, ModuleType)}
+        self.late: set[int] = set()
+        self.arrived: list[dict[str, Any]] = []  # modules of libraries that were imported since: the audit hook tells
         self.lists = [(f"sys.{n}", getattr(sys, n), list(getattr(sys, n))) for n in _SEARCHED]
         self.path = list(sys.path)
         self.replaced: list[tuple[Any, str, Any]] = []  # function, attribute, what it was: the audit hook tells
@@ -50,9 +54,32 @@ class Snapshot:
         for p in self.touched():
             p.saved = p.seen = p.namespace.copy()
         self.at = [s.value for s in self.stamps]
-        self.modules.update((n, m) for n, m in _modules.items() if type(n) is str and n != "__main__")
         self.path = list(sys.path)
         self.lists = [(title, now, list(now)) for title, now, _ in self.lists]
+
+    def admit(self) -> None:
+        """Protect the libraries that were imported since the last time, as they are now."""
+        fresh: dict[str, Any] = {}
+        while self.arrived:
+            namespace = self.arrived.pop()
+            name = namespace.get("__name__")
+            module = _modules.get(name) if type(name) is str else None
+            if protect.is_a(module, ModuleType) and module.__dict__ is namespace:
+                fresh[module.__name__] = module
+        if fresh:
+            self.modules.update(fresh)
+            new = list(protect.find(fresh, self.known))
+            self.protected += new
+            if self.stamped:
+                stamps = versions.stamps([p.namespace for p in new])
+                self.stamps += stamps
+                self.at += [s.value for s in stamps]
+
+    def arrive(self, namespace: dict[str, Any]) -> None:
+        """The import system starts to run a library's module."""
+        self.library[id(namespace)] = namespace
+        self.late.add(id(namespace))
+        self.arrived.append(namespace)
 
     def touched(self) -> list[protect.Protected]:
         """The dicts that were written to since the last look."""
@@ -86,12 +113,19 @@ class Snapshot:
 
     def _is_librarys_doing(self, p: protect.Protected, name: str) -> bool:
         """Libraries put their own things in other libraries; in what tests rest on, only wrappers of what was there."""
-        new, old = p.namespace.get(name), p.before(name)
+        new, old = p.namespace.get(name), p.saved.get(name)
         if not protect.is_librarys_own(new, self.library):
             return False
         if not p.strict:
             return True
-        return type(new) is type(old) is FunctionType and new.__qualname__ == old.__qualname__
+        inner = new.func if type(new) is partial else new
+        if type(inner) is not FunctionType:
+            return False
+        if id(inner.__globals__) in self.late:  # what is imported later may extend what was there
+            return name not in p.saved
+        if name not in p.saved:  # such as an optimizer's hooked step
+            return inner.__name__ == name
+        return type(old) is FunctionType and inner.__qualname__ == old.__qualname__
 
     def silent(self) -> list[str]:
         """Dicts that were written to since the last look and hold exactly what they held: put back by somebody."""

@@ -44,6 +44,7 @@ class Watch:
         """Remember what is right. In the fork server, after all imports."""
         interactive = sys.modules["IPython.core.interactiveshell"].InteractiveShell  # type: ignore[attr-defined]
         self._run_code: CodeType = interactive.run_code.__code__
+        self._import: CodeType = sys.modules["_frozen_importlib"]._call_with_frames_removed.__code__
         self._run_cell: CodeType = interactive.run_cell_async.__code__
         self._curtain, self._modes = Curtain(shell, kernel), Modes(self._is_librarys_own)
         self.snapshot = Snapshot()
@@ -83,7 +84,8 @@ class Watch:
     def _before(self, cell: str, graded: str, locked: str) -> list[list[str]]:
         self._cell, self._told, self._begun, self._source = cell, set(), "", ""
         self._locked = locked == "1"
-        found = []
+        found: list[list[str]] = []
+        self.snapshot.admit()
         if graded == "1":
             found = [["restored", name] for name in self._restore()]
         self.snapshot.look()
@@ -141,8 +143,11 @@ class Watch:
             if asker.f_code.co_filename.startswith(_OURS):
                 return
             if event == "exec":
-                if self._armed and me == self._main and asker.f_code is self._run_code:
-                    self._begin(asker, args[0])
+                if asker.f_code is self._run_code:
+                    if self._armed and me == self._main:
+                        self._begin(asker, args[0])
+                elif asker.f_code is self._import and self.auditor.is_library(args[0]):
+                    self.snapshot.arrive(asker.f_locals["args"][1])
             else:
                 if self._locked and event == "object.__getattr__" and args[1] == "tb_frame" and me == self._main:
                     self._curtain.lift(asker, self._run_code)
