@@ -170,7 +170,8 @@ def test_canaries_leave_nothing_in_the_notebook(course: Course, grader: LocalGra
 def test_displays_that_change_are_honest(course: Course, grader: LocalGrader) -> None:
     """In canaries, and where a notebook is replayed behind a death."""
     bar = "from IPython.display import display\ndef square(x):\n    print(x)\n"
-    bar += "    handle = display(0, display_id=True)\n    handle.update(1)\n    return x * x\nbar = display('busy', display_id='bar')"
+    bar += "    handle = display(0, display_id=True)\n    handle.update(1)\n    return x * x\n"
+    bar += "bar = display('busy', display_id='bar')"
     died = "import os\nbar.update('done')\ndef root(x): os._exit(3)"
     for student, root in (("living", "bar.update('done')\ndef root(x):\n    return x ** 0.5"), ("dead", died)):
         submit(course, student, {**RIGHT, "square": bar, "root": root})
