@@ -20,6 +20,7 @@ from gradekit.course import Course, CourseError
 from gradekit.grading.local import LocalGrader
 from gradekit.grading.run import Workers, grade
 from gradekit.kernels import Limits
+from gradekit.redteam import stock
 from gradekit.redteam.attack import Attack
 from gradekit.redteam.effects import Effect, disturbances, effect
 from gradekit.redteam.ground import CANARIES, NEIGHBOURS, SECRET_VARIABLE, Ground, build, ground
@@ -154,7 +155,7 @@ def _nbgrader(here: Ground, place: Path, *command: str) -> bool:
     """Run a command of nbgrader's as a fork of a process that has imported it; whether it ended by itself."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["nbgrader.apps.nbgraderapp"])
-    process = context.Process(target=_command, args=(command, here.course.root, place / "home"))
+    process = context.Process(target=stock.command, args=(command, str(here.course.root), str(place / "home")))
     process.start()
     process.join(STOCK_TIMEOUT_S)
     ended = not process.is_alive()
@@ -163,16 +164,3 @@ def _nbgrader(here: Ground, place: Path, *command: str) -> bool:
             os.killpg(process.pid, signal.SIGKILL)  # the group that it made for itself, its kernels included
     process.join()
     return ended
-
-
-def _command(command: tuple[str, ...], root: Path, home: Path) -> None:
-    from nbgrader.apps.nbgraderapp import NbGraderApp
-
-    os.setpgid(0, 0)
-    os.chdir(root)
-    os.environ.update(HOME=str(home), OMP_NUM_THREADS="1", MPLCONFIGDIR=str(home))
-    os.environ[SECRET_VARIABLE] = CANARIES["environment"]
-    with open(root / "nbgrader.log", "a") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    NbGraderApp.launch_instance(argv=[*command, "--log-level=ERROR"])

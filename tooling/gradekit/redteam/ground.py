@@ -41,7 +41,7 @@ CANARIES = {
 SECRET_VARIABLE = "REDTEAM_SECRET"
 NEIGHBOURS = ("anna", "zoe")
 #: Seconds that a cell may take, so that a hang is soon over.
-CELL_TIMEOUT_S = 10
+CELL_TIMEOUT_S = 15
 
 _CONFIG = """
 c = get_config()
