@@ -426,6 +426,18 @@ def bench_cudasim(json: JsonPath = None) -> None:
     run(json)
 
 
+@bench.command("gpu")
+def bench_gpu(json: JsonPath = None, course_dir: CourseDir = Path(".")) -> None:
+    """Run module 1.3 on this machine's GPU: its tests, each kernel at full size, and the module's milestones.
+
+    Exit 1 when a test fails or a milestone is missed, 2 when there is no GPU: then nothing is measured or written.
+    """
+    from gradekit.bench.gpu import run
+
+    if not run(Course.open(course_dir), json):
+        raise typer.Exit(1)
+
+
 def _make_canaries(course: Course, labs: list[Lab], jobs: int) -> None:
     """Make the canaries that are missing or stale, and say which tests go without."""
     from gradekit.authoring.canaries import ensure
