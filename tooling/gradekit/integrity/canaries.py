@@ -241,30 +241,56 @@ class Bed:
             lines.append(_SHADOW.replace("_wrap", wrap))
             lines += [f"{name} = {wrap}({kept}[{name!r}], {name})" for name in binds]
             lines.append(f"del {wrap}")
-        self._undo = (
-            f"globals().update({kept}); "
-            f"[globals().pop({name}, None) for {name} in {binds!r} if {name} not in {kept}]; del {kept}"
-        )
+        undo = [
+            f"globals().update({kept})",
+            f"[globals().pop({name}, None) for {name} in {binds!r} if {name} not in {kept}]",
+        ]
+        if plant.shadowed:
+            back = self._name()
+            undo += [_UNSHADOW.replace("_back", back), f"[*map({back}, {kept}.values())]", f"del {back}"]
+        self._undo = "\n".join([*undo, f"del {kept}"])
         return "\n".join(lines).lstrip()
 
     def undo(self) -> str:
         """A cell that puts the student's own names back; empty when they are there."""
         undo, self._undo = self._undo, ""
-        return undo and f"{undo};"
+        return undo
 
     def _name(self) -> str:
         return "".join(self._rng.choices("abcdefghijklmnopqrstuvwxyz", k=10))
 
 
-#: Calls one function on copies of the arguments for what it does, another for what it answers.
+#: Calls one function on copies of the arguments for what it does, another for what it answers. Where it can, it does so
+#: behind the face of the first, whose code is exchanged: an answer may ask whether it is still what a test calls. A
+#: call from within one of the two, as of itself, stays with that one.
 _SHADOW = """\
 def _wrap(own, wrong):
-    import copy, functools
-    @functools.wraps(wrong)
-    def answer(*args, **kwargs):
+    import functools, types
+    def shadow(*args, _own, _wrong, _within, **kwargs):
+        from copy import deepcopy
+        if _within:
+            return _within[-1](*args, **kwargs)
+        _within.append(_own)
         try:
-            own(*copy.deepcopy(args), **copy.deepcopy(kwargs))
+            _own(*deepcopy(args), **deepcopy(kwargs))
         except Exception:
             pass
-        return wrong(*args, **kwargs)
-    return answer"""
+        _within[:] = [_wrong]
+        try:
+            return _wrong(*args, **kwargs)
+        finally:
+            _within.clear()
+    if type(own) is not types.FunctionType or own.__code__.co_freevars:
+        return functools.wraps(wrong)(functools.partial(shadow, _own=own, _wrong=wrong, _within=[]))
+    twin = types.FunctionType(own.__code__, own.__globals__, own.__name__, own.__defaults__)
+    twin.__kwdefaults__ = own.__kwdefaults__
+    own.__code__, own.__defaults__ = shadow.__code__, None
+    own.__kwdefaults__ = {"_own": twin, "_wrong": wrong, "_within": []}
+    return own"""
+
+#: Undoes it in one of the student's own objects.
+_UNSHADOW = """\
+def _back(own):
+    twin = (getattr(own, "__kwdefaults__", None) or {}).get("_own")
+    if twin:
+        own.__code__, own.__defaults__, own.__kwdefaults__ = twin.__code__, twin.__defaults__, twin.__kwdefaults__"""

@@ -96,11 +96,14 @@ math.isclose = _check"""
     ids=["patches", "patches and unpatches", "kills the kernel"],
 )
 def test_points_of_a_cheat_are_held(course: Course, grader: LocalGrader, cheat: str, reason: str) -> None:
-    submit(course, "cheat", {**RIGHT, "square": cheat})
+    for number in range(5):  # what is planted is drawn, and not every plant shows every cheat
+        submit(course, f"cheat{number}", {**RIGHT, "square": cheat})
     submit(course, "neighbour", RIGHT)
     assert not grader.grade(course, "ps1").failed
-    assert scores(course, "cheat") == {**FULL, "test-square": 0}
-    assert reason in held(course, "cheat")["test-square"]
+    said = [held(course, f"cheat{number}").get("test-square", "") for number in range(5)]
+    for number in range(5):
+        assert scores(course, f"cheat{number}") == {**FULL, "test-square": 0 if said[number] else 2}
+    assert any(reason in why for why in said)
     assert held(course, "neighbour") == {} and scores(course, "neighbour") == FULL
 
 
@@ -122,7 +125,13 @@ HONEST = {
 }
 
 
-def test_honest_work_is_never_held(course: Course, grader: LocalGrader) -> None:
+@pytest.mark.parametrize("guarded", [False, True], ids=["without the guard", "with it"])
+def test_honest_work_is_never_held(
+    course: Course, grader: LocalGrader, monkeypatch: pytest.MonkeyPatch, guarded: bool
+) -> None:
+    if guarded:
+        monkeypatch.undo()
+        monkeypatch.setattr(execute, "SHARE", math.inf)
     for number, source in enumerate(HONEST.values()):
         submit(course, f"s{number}", {**RIGHT, "square": source})
     submit(course, "partial", {**RIGHT, "root": "def root(x):\n    return x / 2"})

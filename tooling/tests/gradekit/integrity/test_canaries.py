@@ -99,6 +99,30 @@ def test_a_plant_answers_and_the_students_own_comes_back() -> None:
     assert bed.undo() == ""
 
 
+@pytest.mark.parametrize("kind", ["function", "closure", "callable"])
+def test_a_shadow_keeps_the_face_of_the_students_own(kind: str) -> None:
+    """Where it is a plain function; its defaults, and its calls of itself, are as they were."""
+    sources = {
+        "function": "def a(n, *, by=2):\n    note(n)\n    return by * n if n < 2 else a(n - 1)",
+        "closure": "def made(by):\n    def a(n):\n        note(n)\n        return by * n if n < 2 else mine(n - 1)\n"
+        "    return a\na = made(2)",
+        "callable": "class A:\n    def __call__(self, n):\n        note(n)\n"
+        "        return 2 * n if n < 2 else a(n - 1)\na = A()",
+    }
+    space: dict = {"calls": []}
+    exec(f"{sources[kind]}\nmine = a\ndef note(n): calls.append((n, a is mine))", space)
+    own, calls = space["a"], space["calls"]
+    wrong = "def a(n):\n    return 100 if n < 1 else 1 + a(n - 1)"
+    bed = Bed()
+    exec(bed.plant(replace(WRONG, source=wrong, shadowed=True)), space)
+    assert space["a"](3) == 103 and space["a"](1) == 101
+    same = kind == "function"
+    assert calls == [(3, same), (2, same), (1, same), (1, same)]
+    assert (space["a"] is own) is same
+    exec(bed.undo(), space)
+    assert space["a"] is own and own(1) == 2
+
+
 def test_a_plant_after_another_stands_on_the_students_own() -> None:
     space: dict = {}
     exec("def a(x):\n    return 'own'", space)
