@@ -39,12 +39,22 @@ WATCHED = frozenset(REACHES) | {
 }  # fmt: skip
 #: Library modules whose functions hand frames to whoever called them.
 _HELPERS = ("/inspect.py", "/traceback.py", "/pdb.py", "/bdb.py", "/IPython/utils/frame.py", "/asyncio/base_tasks.py",
-            "/threading.py", "/operator.py", "/unittest/mock.py")  # fmt: skip
+            "/threading.py", "/operator.py", "/unittest/mock.py", "/ctypes/__init__.py")  # fmt: skip
+_CURRENT_FRAME = ("<lambda>", "currentframe")  # logging's, which its own findCaller uses
 #: Their functions that turn an exception into text, which honest code does with its own errors.
 _HARMLESS = frozenset((
     "print_exc", "format_exc", "print_exception", "format_exception", "format_exception_only", "print_tb", "format_tb",
     "extract_tb", "print_last", "from_exception", "__init__", "clear_frames", "start", "_bootstrap", "run",
 ))  # fmt: skip
+
+
+class Refused(RuntimeError):
+    """What an event would do is not to happen."""
+
+
+def _hands_frames_over(code: CodeType) -> bool:
+    name = code.co_filename
+    return name.endswith(_HELPERS) or (name.endswith("/logging/__init__.py") and code.co_name in _CURRENT_FRAME)
 
 
 class Auditor:
@@ -88,7 +98,7 @@ class Auditor:
             self._disguised(args[1], asker)
         elif event == "sys.addaudithook" and self._notebook_behind(asker) is not None:
             self.report("audit", "added an audit hook, which would have seen the code of the tests; it was refused")
-            raise RuntimeError("audit hooks are not allowed here")
+            raise Refused("audit hooks are not allowed here")
 
     # -- who asks --------------------------------------------------------------------------------------------------
 
@@ -97,7 +107,7 @@ class Auditor:
         frame: FrameType | None = asker
         entry = ""
         while frame is not None and self.is_library(frame.f_code):
-            if not frame.f_code.co_filename.endswith(_HELPERS):
+            if not _hands_frames_over(frame.f_code):
                 return None
             entry = frame.f_code.co_name
             frame = frame.f_back
@@ -114,7 +124,7 @@ class Auditor:
     def _frame_read(self, obtained: FrameType | None, asker: FrameType) -> None:
         """Evidence when the way from this frame up leads to a test's, whose variables hold what it expects."""
         if self._leads_to_test(obtained):
-            if self.is_library(asker.f_code) and not asker.f_code.co_filename.endswith(_HELPERS):
+            if self.is_library(asker.f_code) and not _hands_frames_over(asker.f_code):
                 self._beyond_caller(obtained, asker)
             else:
                 self._reached("the frames of its callers", asker)
@@ -144,7 +154,7 @@ class Auditor:
     def _code_read(self, owner: Any, asker: FrameType) -> None:
         if not self.trusted or type(owner) is not FunctionType:
             return
-        if self.is_library(asker.f_code) and not asker.f_code.co_filename.endswith(_HELPERS):
+        if self.is_library(asker.f_code) and not _hands_frames_over(asker.f_code):
             return
         if self.is_locked(owner.__code__) and self._notebook_behind(asker) is not None:
             self.report("frames", f"the notebook read the code of the test's function {owner.__name__}")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import linecache
 import sys
-from types import FrameType
+from collections.abc import Callable
+from types import CodeType, FrameType
 from typing import Any
 
 _cache = linecache.cache
@@ -29,13 +30,13 @@ class Curtain:
         if type(parent) is dict and type(parent.get("content")) is dict:
             parent["content"] = {**parent["content"], "code": ""}
 
-    def lift(self, asker: FrameType, run_code: Any) -> None:
-        """IPython asks for a frame: if it is about to show the cell's error, and that error is plain, give the lines."""
-        if self.lines is None or not asker.f_code.co_filename.endswith(("/IPython/core/ultratb.py", "/traceback.py")):
+    def lift(self, asker: FrameType, run_code: CodeType, is_library: Callable[[CodeType], bool]) -> None:
+        """An error's frame is asked for: if IPython is about to show the cell's, and it is plain, give the lines."""
+        if self.lines is None:
             return
         frame: FrameType | None = asker
         while frame is not None and frame.f_code is not run_code:
-            if frame.f_code.co_filename == self.file:
+            if not is_library(frame.f_code):
                 return
             frame = frame.f_back
         if frame is not None and _is_plain(sys.exc_info()[1]):

@@ -22,8 +22,8 @@ HELPERS = (
     "labkit.checking", "numpy.testing", "torch.testing", "unittest.case", "unittest.util", "pandas._testing", "nose",
     "_pytest.python_api",
 )  # fmt: skip
-#: Where library code itself replaces what a module holds.
-_NOT_OURS = ("__main__", "__mp_main__", "labkit.cudasim", "labkit.launching")
+#: Modules whose names are the student's.
+NOTEBOOKS = ("__main__", "__mp_main__")
 #: Where libraries themselves put something else for a while and then put it back: a change that left no trace says nothing.
 _RESTLESS = ("sys", "warnings", "torch.nn.", "torch.optim", "torch.utils.", "torch.fx", "torch._dynamo",
              "torch._inductor", "torch.distributed", "ipykernel.iostream")  # fmt: skip
@@ -113,7 +113,7 @@ _BUILTINS = frozenset(vars(builtins))
 def find(modules: dict[str, Any], seen: set[int]) -> Iterator[Protected]:
     """All dicts to protect in these modules: their own, their classes', helpers' tables. ``seen``: ids of those known."""
     for name, module in modules.items():
-        if not is_a(module, ModuleType) or name.startswith(_NOT_OURS) or id(module.__dict__) in seen:
+        if not is_a(module, ModuleType) or name in NOTEBOOKS or id(module.__dict__) in seen:
             continue
         seen.add(id(module.__dict__))
         strict, helper = name.partition(".")[0] in STRICT, name.startswith(HELPERS)

@@ -13,6 +13,7 @@ from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 from gradekit.integrity.inside import protect, versions
+from gradekit.integrity.inside.protect import NOTEBOOKS
 
 _contents = CellType.__dict__["cell_contents"].__get__
 _set_contents = CellType.__dict__["cell_contents"].__set__
@@ -25,7 +26,7 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.stamped = versions.works()
-        self.modules = {n: m for n, m in _modules.copy().items() if type(n) is str and n != "__main__"}
+        self.modules = {n: m for n, m in _modules.copy().items() if n not in NOTEBOOKS}
         self.known: set[int] = set()
         self.protected = list(protect.find(self.modules, self.known))
         functions = [f for _, f in protect.functions([p for p in self.protected if p.strict]).values()]
@@ -51,6 +52,10 @@ class Snapshot:
 
     def rebase(self) -> None:
         """Take what is now for right: called once in a kernel, before student code, after ipykernel's own set-up."""
+        loaded = [m.__dict__ for n, m in _modules.copy().items() if n not in NOTEBOOKS and protect.is_a(m, ModuleType)]
+        self.library.update((id(d), d) for d in loaded)
+        self.arrived += [d for d in loaded if id(d) not in self.known]
+        self.admit()
         for p in self.touched():
             p.saved = p.seen = p.namespace.copy()
         self.at = [s.value for s in self.stamps]

@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 import sys
 from _thread import allocate_lock, get_ident, start_new_thread
+from importlib import import_module
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 from gradekit.integrity.inside import channel, protect
-from gradekit.integrity.inside.audit import WATCHED, Auditor
+from gradekit.integrity.inside.audit import WATCHED, Auditor, Refused
 from gradekit.integrity.inside.curtain import Curtain
 from gradekit.integrity.inside.modes import Modes
 from gradekit.integrity.inside.shell import Shell
@@ -24,6 +25,15 @@ from gradekit.integrity.inside.snapshot import Snapshot
 _read, _write, _exit, _getpid = os.read, os.write, os._exit, os.getpid
 _getframe, _current_frames, _settrace, _setprofile = sys._getframe, sys._current_frames, sys.settrace, sys.setprofile
 _OURS = __file__.rpartition("/")[0]
+#: Once a library is there: what tests import of it, which is then protected before any student code can replace it.
+_TESTS_IMPORT = {
+    "sys": "math cmath statistics fractions decimal random time timeit itertools functools operator copy json csv re "
+           "string collections heapq bisect unittest unittest.mock inspect ast io contextlib types typing datetime",
+    "numpy": "numpy.random numpy.testing numpy.linalg",
+    "pandas": "pandas.testing",
+    "torch": "torch.testing torch.nn.functional torch.linalg",
+}  # fmt: skip
+_ENOUGH = 10  # sentences about one cell
 SILENCED = 97  # exit status of a kernel whose evidence could not get out
 
 
@@ -42,6 +52,10 @@ class Watch:
 
     def take(self, shell: Any, kernel: Any, library: tuple[str, ...]) -> None:
         """Remember what is right. In the fork server, after all imports."""
+        for name, modules in _TESTS_IMPORT.items():
+            if name in sys.modules:
+                for module in modules.split():
+                    import_module(module)
         interactive = sys.modules["IPython.core.interactiveshell"].InteractiveShell  # type: ignore[attr-defined]
         self._run_code: CodeType = interactive.run_code.__code__
         self._import: CodeType = sys.modules["_frozen_importlib"]._call_with_frames_removed.__code__
@@ -59,6 +73,7 @@ class Watch:
         """In the kernel, in its main thread, before student code. ``commands``, ``evidence``: sockets of the grader."""
         self._commands, self._evidence, self._key = commands, evidence, key
         self._main, self._pid = get_ident(), _getpid()
+        self.shell.shell.builtin_trap.__enter__()  # for good: it would change the builtins at each cell
         self.snapshot.rebase()
         self.shell.rebase()
         sys.addaudithook(self._hook)
@@ -140,20 +155,26 @@ class Watch:
         self._busy.add(me)
         try:
             asker = _getframe(1)
-            if asker.f_code.co_filename.startswith(_OURS):
-                return
-            if event == "exec":
-                if asker.f_code is self._run_code:
-                    if self._armed and me == self._main:
-                        self._begin(asker, args[0])
-                elif asker.f_code is self._import and self.auditor.is_library(args[0]):
-                    self.snapshot.arrive(asker.f_locals["args"][1])
-            else:
-                if self._locked and event == "object.__getattr__" and args[1] == "tb_frame" and me == self._main:
-                    self._curtain.lift(asker, self._run_code)
-                self.auditor.judge(event, args, asker)
+            if not asker.f_code.co_filename.startswith(_OURS):
+                self._judge(event, args, asker, me == self._main)
+        except Refused:
+            raise
+        except Exception as error:  # ours: an honest program must not see it, and the grader must
+            self._report("broken", f"the guard failed in {event}: {type(error).__name__}: {error}")
         finally:
             self._busy.discard(me)
+
+    def _judge(self, event: str, args: tuple[Any, ...], asker: FrameType, in_main_thread: bool) -> None:
+        if event == "exec":
+            if asker.f_code is self._run_code:
+                if self._armed and in_main_thread:
+                    self._begin(asker, args[0])
+            elif asker.f_code is self._import and self.auditor.is_library(args[0]):
+                self.snapshot.arrive(asker.f_locals["args"][1])
+            return
+        if self._locked and in_main_thread and event == "object.__getattr__" and args[1] == "tb_frame":
+            self._curtain.lift(asker, self._run_code, self.auditor.is_library)
+        self.auditor.judge(event, args, asker)
 
     def _begin(self, run_code: FrameType, code: CodeType) -> None:
         """The cell's own code is about to run, in the main thread."""
@@ -181,7 +202,7 @@ class Watch:
 
     def _report(self, kind: str, what: str) -> None:
         """Tell the grader, and wait until it knows."""
-        if what in self._told:
+        if what in self._told or len(self._told) > _ENOUGH:
             return
         self._told.add(what)
         if _getpid() != self._pid:  # a fork of the kernel: it shares the socket, but not the answers
