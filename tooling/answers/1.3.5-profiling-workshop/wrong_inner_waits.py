@@ -16,7 +16,7 @@ def diagnose(events) -> dict[str, float]:
         data, forward = (any(within(e, span) for span in spans[name]) for name in spans)
         counts["sync"] += e.name == "aten::_local_scalar_dense"
         counts["preprocessing"] += data and outer
-        counts["float64"] += forward and outer and any(t == "double" and s for t, s in zip(e.types, e.shapes))
+        counts["float64"] += forward and outer and any(t == "double" and s for t, s in zip(e.types, e.shapes, strict=True))
         counts["copies"] += forward and e.name == "aten::clone"
         counts["constant"] += forward and outer and e.name == "aten::arange"
         calls[e.name, e.shapes] += forward and outer

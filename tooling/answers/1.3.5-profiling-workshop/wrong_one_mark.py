@@ -6,8 +6,7 @@ def record(step, steps: int, path) -> None:
     if steps < 1:
         raise ValueError(f"at least one step is recorded, not {steps}")
     step()
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
-        with record_function("step"):
-            for _ in range(steps):
-                step()
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler, record_function("step"):
+        for _ in range(steps):
+            step()
     profiler.export_chrome_trace(str(path))
