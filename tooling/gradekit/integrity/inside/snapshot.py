@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from importlib.machinery import PathFinder
 from operator import is_not
 from types import CellType, FunctionType, ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ from gradekit.integrity.inside.protect import NOTEBOOKS
 _contents = CellType.__dict__["cell_contents"].__get__
 _set_contents = CellType.__dict__["cell_contents"].__set__
 _modules = sys.modules
+_find_spec = PathFinder.find_spec
 _SEARCHED = ("meta_path", "path_hooks")
 
 
@@ -43,9 +45,12 @@ class Snapshot:
         self.kinds = [(m, type(m)) for m in self.modules.values() if protect.is_a(m, ModuleType)]
         self.library = {id(m.__dict__): m.__dict__ for m in self.modules.values() if protect.is_a(m, ModuleType)}
         self.late: set[int] = set()
+        self.imported: set[Any] = set()  # their names
         self.arrived: list[dict[str, Any]] = []  # modules of libraries that were imported since: the audit hook tells
         self.lists = [(f"sys.{n}", getattr(sys, n), list(getattr(sys, n))) for n in _SEARCHED]
         self.path = list(sys.path)
+        self.folders = list(sys.path)  # before that of the submission is added
+        self.finders = dict(sys.path_importer_cache)
         self.replaced: list[tuple[Any, str, Any]] = []  # function, attribute, what it was: the audit hook tells
         self.stamps = versions.stamps([p.namespace for p in self.protected]) if self.stamped else []
         self.at = [s.value for s in self.stamps]
@@ -83,6 +88,7 @@ class Snapshot:
     def arrive(self, namespace: dict[str, Any]) -> None:
         """The import system starts to run a library's module."""
         self.library[id(namespace)] = namespace
+        self.imported.add(namespace.get("__name__"))
         self.late.add(id(namespace))
         self.arrived.append(namespace)
 
@@ -157,11 +163,33 @@ class Snapshot:
             if _modules.get(name) is not module:
                 _modules[name] = module
                 found.append(f"sys.modules[{name!r}]")
+        for name in [n for n in _modules.copy() if n not in self.modules and self._is_fake(n)]:
+            del _modules[name]  # who imports it next gets the real one
+            found.append(f"sys.modules[{name!r}]")
         for module, kind in self.kinds:
             if type(module) is not kind:
                 object.__setattr__(module, "__class__", kind)
                 found.append(f"the class of {module.__name__}")
         return found
+
+    def _is_fake(self, name: str) -> bool:
+        """Whether something is there under the name of a library's module that the import system did not make."""
+        module = _modules.get(name)
+        if module is None or name in NOTEBOOKS or type(name) is not str:
+            return False
+        if protect.is_a(module, ModuleType):
+            if id(module.__dict__) in self.library:
+                return False
+            if name in self.imported and protect.is_librarys_own(type(module), self.library):
+                return False  # a library put its own kind of module in the place of the first one
+        parent = name.rpartition(".")[0]
+        if parent and parent not in self.modules:
+            return False
+        path = getattr(self.modules[parent], "__path__", None) if parent else self.folders
+        if not isinstance(path, list):
+            return False
+        spec = _find_spec(name, path)
+        return spec is not None and str(spec.origin).endswith(".py")
 
     def _restore_lists(self) -> list[str]:
         found = []
@@ -175,6 +203,9 @@ class Snapshot:
         added = [p for p in sys.path if type(p) is str and p not in self.path]
         if sys.path[: len(self.path)] != self.path:  # an added folder is the student's right, but after the libraries
             sys.path[:] = self.path + added
+        for folder, finder in self.finders.items():
+            if finder is not None and sys.path_importer_cache.get(folder) is not finder:
+                sys.path_importer_cache[folder] = finder
         return found
 
 

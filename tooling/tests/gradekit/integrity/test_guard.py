@@ -101,6 +101,14 @@ PATCHES = {
         "import sys, types; sys.modules['math'] = types.SimpleNamespace(isclose=lambda *a: True)",
         "import math; assert not math.isclose(1, 2)",
     ),
+    "a fake of a module not imported before": (
+        "import sys, types; sys.modules['sndhdr'] = sys.modules['colorsys'] = types.ModuleType('colorsys')",
+        "import colorsys; assert colorsys.rgb_to_hsv",
+    ),
+    "a fake of a module imported before": (
+        "import sys, types, colorsys; sys.modules['colorsys'] = types.ModuleType('colorsys')",
+        "import colorsys; assert colorsys.rgb_to_hsv",
+    ),
     "the class of a module": (
         "import math, types, sys\nclass M(types.ModuleType):\n    isclose = property(lambda s: lambda *a: True)\n"
         "import numpy\nclass N(types.ModuleType):\n    allclose = property(lambda s: lambda *a: True)\nnumpy.__class__ = N",
