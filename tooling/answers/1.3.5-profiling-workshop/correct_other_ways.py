@@ -91,7 +91,7 @@ def fast_train(model, batches, lr):
             gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad(), record_function("optimizer"):
             losses[k] = loss
-            for parameter, gradient in zip(parameters, gradients):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter -= lr * gradient
     return losses.tolist()
 
@@ -105,6 +105,7 @@ def predicted_speedup(shares, factors):
 
 # %% profiling-read-nsys
 def read_nsys(path):
+    from itertools import pairwise
     db = sqlite3.connect(path)
     try:
         have = [name for name, in db.execute("SELECT name FROM sqlite_master")]
@@ -129,5 +130,5 @@ def read_nsys(path):
             islands[-1][1] = max(islands[-1][1], end)
         else:
             islands.append([start, end])
-    gaps = [b[0] - a[1] for a, b in zip(islands, islands[1:])]
+    gaps = [b[0] - a[1] for a, b in pairwise(islands)]
     return GpuReport(kernels, copied, sum(e - s for s, e in islands) / (islands[-1][1] - islands[0][0]), max(gaps, default=0))
