@@ -64,6 +64,16 @@
 # PyTorch queues kernels and goes on. `item()` needs a number, so Python waits until the queue is empty, and meanwhile queues nothing: the GPU then idles while Python catches up. On a CPU the value is there when the operator returns. The *count* of such calls is the same on both, so you can find them here.
 # </details>
 
+# %% [markdown]
+# **New to PyTorch?** (Module 2.1 is about it.) Six things are enough here:
+#
+# - a *tensor* is an array that can remember how it was computed; operators have names such as `aten::mul`;
+# - `nn.Linear(n, m)` is `x @ weight.T + bias` on the last axis, whatever axes come before;
+# - `loss.backward()` fills `.grad` of every parameter that took part and has `requires_grad`; `module.requires_grad_(False)` switches it off for all of a module's;
+# - `optimizer.step()` moves the parameters that the optimiser was given, `zero_grad()` forgets their gradients;
+# - a *buffer* is a tensor that belongs to a module and moves with it, without being trained; `state_dict()` names parameters and persistent buffers;
+# - `with record_function("name"):` marks a stretch of time in a trace.
+
 # %% nbgrader={"grade": false, "grade_id": "profiling-setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
 import os
 
