@@ -79,7 +79,7 @@ device = hardware.prepare_cuda()  # before numba.cuda is imported: it may have t
 import math
 
 import numpy as np
-from labkit import checking, cudasim, fullsize, insight, timing
+from labkit import checking, cudasim, insight, timing
 from numba import cuda, float32
 
 print(f"Kernels run on: {device}")
@@ -1381,7 +1381,6 @@ if after is not None:
         axes.imshow(image, cmap="coolwarm", vmin=-8, vmax=8)
         axes.set(title=title, xlabel="feature", ylabel="token")
 
-
 # %% [markdown]
 # ## On your Spark
 #
@@ -1395,6 +1394,9 @@ if after is not None:
 # Measure: milliseconds and GB/s for each kernel, the fraction of the roof, and how many times faster it is than NumPy on the CPU. On another GPU do the same. Without one, read the code, predict the ranking, and leave the record empty. This section has not yet been measured on a GPU by the authors; your numbers are news.
 
 # %%
+from labkit import fullsize
+
+
 def full_size(n=2**28, threads=256):
     """Each kernel on n float32, beside NumPy on one core of the CPU and torch.sum on the GPU."""
     hardware.require_gpu("the full-size run")
