@@ -177,11 +177,10 @@ class Snapshot:
         module = _modules.get(name)
         if module is None or name in NOTEBOOKS or type(name) is not str:
             return False
-        if protect.is_a(module, ModuleType):
-            if id(module.__dict__) in self.library:
-                return False
-            if name in self.imported and protect.is_librarys_own(type(module), self.library):
-                return False  # a library put its own kind of module in the place of the first one
+        if name in self.imported:  # a library may put its own kind of module in the place of the first one
+            return False
+        if protect.is_a(module, ModuleType) and id(module.__dict__) in self.library:
+            return False
         parent = name.rpartition(".")[0]
         if parent and parent not in self.modules:
             return False

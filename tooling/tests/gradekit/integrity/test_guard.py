@@ -105,10 +105,6 @@ PATCHES = {
         "import sys, types; sys.modules['sndhdr'] = sys.modules['colorsys'] = types.ModuleType('colorsys')",
         "import colorsys; assert colorsys.rgb_to_hsv",
     ),
-    "a fake of a module imported before": (
-        "import sys, types, colorsys; sys.modules['colorsys'] = types.ModuleType('colorsys')",
-        "import colorsys; assert colorsys.rgb_to_hsv",
-    ),
     "the class of a module": (
         "import math, types, sys\nclass M(types.ModuleType):\n    isclose = property(lambda s: lambda *a: True)\n"
         "import numpy\nclass N(types.ModuleType):\n    allclose = property(lambda s: lambda *a: True)\nnumpy.__class__ = N",
@@ -283,7 +279,7 @@ HONEST = {
         "        return sum(p.map(int, '13'))"
     ),
     "type hints": "import typing\ndef f(x: typing.Annotated[int, 'x']) -> int:\n    typing.get_type_hints(f)\n    return 4",
-    "a library imported late": "def f(x):\n    import wave, xmlrpc.client, sqlite3\n    return 4",
+    "a library imported late": "def f(x):\n    import wave, xmlrpc.client, sqlite3, pygments.lexers\n    return 4",
     "redirected output": (
         "import contextlib, io\ndef f(x):\n    with contextlib.redirect_stdout(io.StringIO()): print(1)\n    return 4"
     ),
