@@ -187,7 +187,9 @@ class Planter:
 
     async def _run(self, cell: NotebookNode, index: int, *, graded: bool) -> None:
         with self.client.aside(cell, index):
-            self.garden.evidence += await guarded(self.client, self.guard, cell, index, graded=graded, locked=True)
+            found = await guarded(self.client, self.guard, cell, index, graded=graded, locked=True)
+        # What a failing test sets in motion, as the first import of what formats an error, is not the student's doing.
+        self.garden.evidence += [one for one in found if one.kind == "cut"]
 
 
 def fresh(cell: NotebookNode) -> NotebookNode:
