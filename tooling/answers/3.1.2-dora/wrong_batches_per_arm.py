@@ -1,0 +1,24 @@
+# loses: test-dora-fair-trial keeps 3
+# Each arm makes its own batches.
+# %% dora-fair-trial
+def fair_trial(
+    base: nn.Module,
+    arms: Mapping[str, Callable[[nn.Module], None]],
+    seeds: Sequence[int],
+    make_batches: Callable[[int], list],
+    train: Callable[[nn.Module, list], None],
+    score: Callable[[nn.Module], float],
+) -> dict[str, dict[int, float]]:
+    if len(set(seeds)) != len(seeds):
+        raise ValueError("seeds must differ")
+    scores = {name: {} for name in arms}
+    for seed in seeds:
+        for name, prepare in arms.items():
+            model = copy.deepcopy(base)
+            torch.manual_seed(seed)
+            prepare(model)
+            batches = make_batches(seed)
+            torch.manual_seed(seed)
+            train(model, batches)
+            scores[name][seed] = score(model)
+    return scores

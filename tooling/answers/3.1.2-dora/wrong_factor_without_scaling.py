@@ -1,0 +1,8 @@
+# loses: test-dora-factor, test-dora-layer keeps 2, test-dora-merge keeps 2, test-dora-module
+# The norm is that of W + B A.
+# %% dora-factor
+def dora_factor(weight: Tensor, lora_A: Tensor, lora_B: Tensor, scaling: float, magnitude: Tensor) -> Tensor:
+    with torch.no_grad():
+        norm, _ = decompose(weight + lora_B @ lora_A)
+        norm = norm.masked_fill(norm == 0, 1)
+    return magnitude / norm

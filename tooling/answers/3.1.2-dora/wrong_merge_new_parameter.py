@@ -1,0 +1,21 @@
+# loses: test-dora-merge keeps 1
+# A new parameter takes the place of the weight; whoever held the old one is left behind.
+# %% dora-merge
+def merge(layer: DoRALinear) -> None:
+    if layer.merged:
+        return
+    with torch.no_grad():
+        factor = dora_factor(layer.base.weight, layer.lora_A, layer.lora_B, layer.scaling, layer.lora_magnitude)
+        if (factor == 0).any():
+            raise ValueError('a magnitude is 0')
+        layer.base.weight = nn.Parameter(factor[:, None] * (layer.base.weight + layer.scaling * layer.lora_B @ layer.lora_A))
+    layer.factor, layer.merged = factor, True
+
+
+def unmerge(layer: DoRALinear) -> None:
+    if not layer.merged:
+        return
+    with torch.no_grad():
+        layer.base.weight /= layer.factor[:, None]
+        layer.base.weight -= layer.scaling * layer.lora_B @ layer.lora_A
+    layer.factor, layer.merged = None, False
