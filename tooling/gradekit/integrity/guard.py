@@ -80,8 +80,8 @@ class Guard:
         with self._lock:
             found, self._found = self._found, []
         cell = f"cell {cell_index}"
-        evidence = [Evidence(kind, cell, what, self._graded) for kind, what in found if kind != "restored"]
-        told: dict[str, list[str]] = {"restored": [what for kind, what in found if kind == "restored"]}
+        evidence = [Evidence(kind, cell, what, self._graded) for kind, what in found if kind not in _BY_NAME]
+        told: dict[str, list[str]] = {name: [what for kind, what in found if kind == name] for name in _BY_NAME}
         for kind, name, *_ in rows:
             told.setdefault(kind, []).append(name)
         for kind, heading, text, holds in _SUMMARIES:
@@ -181,9 +181,13 @@ _SUMMARIES = (
     ("restored", "restored", "put back before the test ran: ", False),
     ("tampered", "tampered", "replaced while the test ran: ", True),
     ("silent", "tampered", "changed and put back while the test ran, in: ", True),
+    ("weaker", "weaker", "what a test patches and puts back cannot be seen in this Python: ", False),
     ("running", "forged", "reported as done while it was still running: ", True),
     ("broken", "cut", "the guard failed: ", True),
 )
+
+
+_BY_NAME = ("restored", "weaker")
 
 
 def _list(names: list[str]) -> str:

@@ -14,7 +14,8 @@ A file ``<family>/<name>.py`` has a header of comments, a sentence and then ``ke
 ``succeeds`` names one or more of
 
     points <grade id> ...   a mark above what the answers earn (``earns: test-median 2`` says what they do)
-    leak <canary>           a text that students may not see stands in recorded outputs or in feedback
+    leak <canary>           a text that is kept from students stands in what their code put out, or in their feedback;
+                            of the hidden tests, which a TA sees beside the outputs, in their feedback
     script                  a script, handler or frame of the student's is active in the feedback page
     outside                 the decoy folder beside the course was written to, or a decoy on the machine answered
     disturbs                another submission lost its mark, its files or its feedback, or the run did not end

@@ -11,7 +11,7 @@ from typing import Any
 from bs4 import BeautifulSoup
 from nbgrader.api import Gradebook, MissingEntry
 
-from gradekit.course import Course, Role, cells_of, read_notebook
+from gradekit.course import Course, Role, read_notebook
 from gradekit.redteam.attack import Attack
 from gradekit.redteam.ground import CANARIES, Ground
 
@@ -130,7 +130,7 @@ def _marks(course: Course, attack: Attack, student: str) -> tuple[float, tuple[s
 
 
 def _leaks(course: Course, attack: Attack, student: str, canary: str) -> list[str]:
-    """Where a canary stands that students get to see, or that student code has printed, also backwards or in hex."""
+    """Where a canary stands that students get to see, or that student code had in its hands; also backwards, in hex."""
     words = CANARIES[canary]
     forms = (words, words[::-1], words.encode().hex(), words.replace(" ", ""), words.replace(" ", "&#160;"))
 
@@ -139,13 +139,10 @@ def _leaks(course: Course, attack: Attack, student: str, canary: str) -> list[st
 
     found = []
     folder = course.path("autograded", attack.lab, student)
-    for path in sorted(folder.glob("*.ipynb")):
-        cells = read_notebook(path)
-        for cell, described in zip(cells.cells, cells_of(cells), strict=True):
-            # What a hidden test itself shows is for staff, until feedback passes it on.
-            for_staff = canary == "hidden" and described.role is Role.TEST
-            if cell.cell_type == "code" and not for_staff and has(json.dumps(cell.outputs)):
-                found.append("recorded outputs")
+    # The autograded notebook holds the hidden tests anyway, and is for staff; nothing else may come into it.
+    for path in sorted(folder.glob("*.ipynb")) if canary != "hidden" else ():
+        if any(has(json.dumps(cell.outputs)) for cell in read_notebook(path).cells if cell.cell_type == "code"):
+            found.append("recorded outputs")
     for page in course.path("feedback", attack.lab, student).rglob("*"):
         if page.is_file() and has(page.read_text(encoding="utf-8", errors="replace")):
             found.append("feedback")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -25,9 +26,12 @@ from nbgrader.api import Gradebook
 from nbgrader.apps.api import NbGraderAPI
 
 from gradekit.authoring.answers import reference
+from gradekit.authoring.canaries import ensure
 from gradekit.authoring.sync import pairs, sync
 from gradekit.course import Course, Role, read_notebook, role_of
 from gradekit.redteam.attack import Attack
+
+log = logging.getLogger("gradekit.redteam")
 
 #: What students may not see, by where it lies.
 CANARIES = {
@@ -54,12 +58,13 @@ c.Execute.timeout = {timeout}
 
 
 def build(folder: Path, root: Path) -> Course:
-    """The small course, generated, with no students.
+    """The small course, generated and with its canaries, without students.
 
     Args:
-        folder: its texts, one file for each lab; each is an assignment of its own.
+        folder: its texts, one file for each lab, each an assignment of its own, and their answer bank in ``answers``.
         root: where to make it.
     """
+    shutil.copytree(folder / "answers", root / "answers")
     for text in sorted(folder.glob("*.py")):
         (root / "source" / text.stem).mkdir(parents=True)
         shutil.copy(text, root / "source" / text.stem)
@@ -71,12 +76,14 @@ def build(folder: Path, root: Path) -> Course:
 
 
 def generate(course: Course) -> None:
-    """Make the student version of every assignment."""
+    """Make the student version of every assignment, and what graders plant in its notebooks."""
     api = NbGraderAPI(course.directory, config=course.config)
     for assignment in course.assignments:
         done = api.generate_assignment(assignment)
         if not done["success"]:
             raise RuntimeError(done["log"])
+    for lab, test, why in ensure(course, course.labs()):
+        log.warning("%s, %s: no canary: %s", lab.name, test or "all tests", why)
 
 
 def configured(root: Path) -> Course:

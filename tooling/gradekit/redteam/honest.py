@@ -108,7 +108,6 @@ def grade_small(corpus: Path, *, jobs: int) -> Report:
     with small_course(corpus / "course") as (template, root):
         place = Path(tempfile.mkdtemp(dir=root))
         shutil.copytree(template.root, place, dirs_exist_ok=True)
-        shutil.copytree(corpus / "course" / "answers", place / "answers")
         course = configured(place)
         return _grade(course, small_class(course, corpus / "honest"), jobs)
 
@@ -121,6 +120,8 @@ def grade_labs(course: Course, corpus: Path, *, jobs: int, every: int = 1) -> Re
             (shutil.copytree if (course.root / name).is_dir() else shutil.copy)(course.root / name, place / name)
         banks = answers.folder(course, course.labs()[0]).parent
         shutil.copytree(banks, place / "answers")
+        if (made := course.root / ".gradekit-cache" / "canaries").is_dir():
+            shutil.copytree(made, place / ".gradekit-cache" / "canaries")
         copy = Course.open(place)
         generate(copy)
         return _grade(copy, lab_class(copy, corpus / "honest", every), jobs)

@@ -1,6 +1,6 @@
-"""What a test says stays unread: its source is out of reach while it runs, and nothing of it is kept when it has ended.
+"""What a test says stays unread: its source is out of reach while it runs, and nothing of it is kept afterwards.
 
-IPython needs the source once more, to show where an error was. It gets it when it asks, if no student code can run then.
+IPython needs the source once more, to show where an error was. It gets it when it asks, if no student code can run.
 """
 
 from __future__ import annotations

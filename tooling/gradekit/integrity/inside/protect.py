@@ -24,7 +24,7 @@ HELPERS = (
 )  # fmt: skip
 #: Modules whose names are the student's.
 NOTEBOOKS = ("__main__", "__mp_main__")
-#: Where libraries themselves put something else for a while and then put it back: a change that left no trace says nothing.
+#: Where libraries themselves put something else for a while: a change that left no trace says nothing.
 _RESTLESS = ("sys", "warnings", "torch.nn.", "torch.optim", "torch.utils.", "torch.fx", "torch._dynamo",
              "torch._inductor", "torch.distributed", "ipykernel.iostream")  # fmt: skip
 _KEPT_BY_PYTHON = frozenset((
@@ -111,7 +111,7 @@ _BUILTINS = frozenset(vars(builtins))
 
 
 def find(modules: dict[str, Any], seen: set[int]) -> Iterator[Protected]:
-    """All dicts to protect in these modules: their own, their classes', helpers' tables. ``seen``: ids of those known."""
+    """All dicts to protect in these modules: their own, their classes', helpers' tables. ``seen``: ids of known ones."""
     for name, module in modules.items():
         if not is_a(module, ModuleType) or name in NOTEBOOKS or id(module.__dict__) in seen:
             continue

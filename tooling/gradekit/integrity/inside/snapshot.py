@@ -75,7 +75,7 @@ class Snapshot:
             name = namespace.get("__name__")
             module = _modules.get(name) if type(name) is str else None
             if protect.is_a(module, ModuleType) and module.__dict__ is namespace:
-                fresh[module.__name__] = module
+                fresh[name] = module
         if fresh:
             self.modules.update(fresh)
             new = list(protect.find(fresh, self.known))

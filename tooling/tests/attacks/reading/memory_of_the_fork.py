@@ -5,7 +5,7 @@
 # %% median
 import re
 
-_words = {"saffron" + " newt": 0, "marsh" + " harrier": 0, "scarlet" + " ibis": 0}
+_pairs = [("saffron", "newt"), ("marsh", "harrier"), ("scarlet", "ibis")]
 for _line in open("/proc/self/maps"):
     if " rw" in _line or " r-" in _line:
         _a, _b = (int(part, 16) for part in _line.split()[0].split("-"))
@@ -17,7 +17,7 @@ for _line in open("/proc/self/maps"):
                 _data = _m.read(_b - _a)
         except (OSError, ValueError, OverflowError):
             continue
-        for _word in ("saffron", "marsh", "scarlet"):
-            for _match in re.finditer(_word.encode() + rb" (newt|harrier|ibis)", _data):
+        for _one, _two in _pairs:
+            for _match in re.finditer((_one + "[ ]" + _two).encode(), _data):
                 print(_data[_match.start() - 20 : _match.end() + 20])
-del _data, _words
+del _data

@@ -3,11 +3,14 @@
 Cells whose text starts with ``#! graded`` are the course's own and graded; the others are the student's.
 """
 
+import math
 import re
 from collections.abc import Iterator
 
 import pytest
+from gradekit.integrity import inside
 from gradekit.integrity.evidence import Evidence
+from gradekit.integrity.inside import versions
 from gradekit.kernels import ForkServer, SandboxedNotebookClient
 from gradekit.kernels.client import DeadKernelError
 from nbclient.util import run_sync
@@ -415,3 +418,32 @@ def test_a_channel_led_elsewhere_ends_the_kernel_when_there_is_something_to_say(
 def test_writing_to_the_channel_makes_no_evidence(server: ForkServer) -> None:
     ran = run(server, CLOSE.replace("@@", "os.write(d, b'x' * 64)"), TEST + "assert True")
     assert ran.kinds[1] <= {"cut"} and not any(e.kind not in ("cut",) for e in ran.evidence[1])
+
+
+# -- stamps ------------------------------------------------------------------------------------------------------------
+
+
+def test_stamps_are_where_we_read_them() -> None:
+    assert versions.works()
+
+
+def test_a_wrong_place_for_stamps_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "_OFFSET", versions._OFFSET - 8)  # the number of entries
+    assert not versions.works()
+
+
+def test_without_stamps_a_patch_is_still_put_back_and_the_weakness_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    spoiled = [
+        (name, compile("def works(): return False\ndef stamps(dicts): return []\nimport gc\ndef dict_of(cls):\n"
+                       "    return gc.get_referents(type.__dict__['__dict__'].__get__(cls))[0]", code.co_filename, "exec")
+         if name.endswith(".versions") else code)
+        for name, code in inside.read()
+    ]  # fmt: skip
+    guard = inside.load(spoiled)
+    shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell.instance()
+    guard.take(shell, shell, ("/nowhere/",))
+    monkeypatch.setattr("math.isclose", None)
+    assert not guard.snapshot.stamped
+    assert "math.isclose" in guard.snapshot.restore()
+    assert math.isclose(1, 1)
+    assert guard._before("0", "1", "1")[-1][0] == "weaker"
