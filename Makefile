@@ -7,7 +7,7 @@ STUDENTS ?= 12
 SEED ?= 1
 
 .DEFAULT_GOAL := course
-.PHONY: course test install release grade feedback formgrader doctor clean help
+.PHONY: course test install release grade feedback formgrader doctor gpu-check clean help
 
 course: install ## Set everything up and run the whole course with a class of $(STUDENTS): the default
 	@$(BIN)/gradekit demo --students $(STUDENTS) --seed $(SEED)
@@ -38,6 +38,9 @@ formgrader: install ## Open JupyterLab with nbgrader's tabs on this course
 
 doctor: install ## Say what this machine has, and what to do about what it lacks
 	$(BIN)/gradekit doctor
+
+gpu-check: install ## On a GPU machine: run module 1.3's reference with real kernels, each against the roof of the same run
+	$(BIN)/gradekit bench gpu
 
 clean: ## Throw away releases, submissions, marks and feedback; source and .venv stay
 	rm -rf release/*/ submitted/*/ autograded/*/ autograded/.staging feedback/*/ exchange .demo gradebook.db* .gradekit.log

@@ -1,4 +1,4 @@
-# loses: test-dora-layer keeps 4, test-dora-merge keeps 4
+# loses: test-dora-layer keeps 4
 # Nothing is frozen: layers taken from a model that trains go on training.
 # %% dora-layer
 class DoRALinear(nn.Module):

@@ -1,4 +1,4 @@
-# loses: test-dora-layer keeps 2, test-dora-module keeps 2
+# loses: test-dora-layer keeps 2
 # base(x) brings its bias along, and the factor scales it. Invisible while all factors are 1, and in layers without a bias.
 # %% dora-layer
 class DoRALinear(nn.Module):

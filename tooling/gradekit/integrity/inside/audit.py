@@ -34,8 +34,8 @@ REACHES = {
 _FRAMES_OF = frozenset(("tb_frame", "gi_frame", "cr_frame", "ag_frame"))
 _CODE = frozenset(("__code__", "__defaults__", "__kwdefaults__"))
 WATCHED = frozenset(REACHES) | {
-    "sys._getframe", "object.__getattr__", "object.__setattr__", "object.__delattr__", "exec", "compile", "code.__new__",
-    "open", "ctypes.dlsym", "sys.addaudithook",
+    "sys._getframe", "object.__getattr__", "object.__setattr__", "object.__delattr__", "exec", "compile",
+    "code.__new__", "open", "ctypes.dlsym", "sys.addaudithook",
 }  # fmt: skip
 #: Library modules whose functions hand frames to whoever called them.
 _HELPERS = ("/inspect.py", "/traceback.py", "/pdb.py", "/bdb.py", "/IPython/utils/frame.py", "/asyncio/base_tasks.py",

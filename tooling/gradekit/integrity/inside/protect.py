@@ -111,7 +111,7 @@ _BUILTINS = frozenset(vars(builtins))
 
 
 def find(modules: dict[str, Any], seen: set[int]) -> Iterator[Protected]:
-    """All dicts to protect in these modules: their own, their classes', helpers' tables. ``seen``: ids of known ones."""
+    """All dicts to protect in these modules: their own, their classes', helpers' tables. ``seen``: known ids."""
     for name, module in modules.items():
         if not is_a(module, ModuleType) or name in NOTEBOOKS or id(module.__dict__) in seen:
             continue

@@ -73,7 +73,9 @@ class Snapshot:
         while self.arrived:
             namespace = self.arrived.pop()
             name = namespace.get("__name__")
-            module = _modules.get(name) if type(name) is str else None
+            if type(name) is not str:
+                continue
+            module = _modules.get(name)
             if protect.is_a(module, ModuleType) and module.__dict__ is namespace:
                 fresh[name] = module
         if fresh:

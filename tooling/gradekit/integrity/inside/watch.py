@@ -133,8 +133,10 @@ class Watch:
         value = getattr(values.get("last_execution_result"), "result", None)
         if type(value) in (int, bool, float):
             text = repr(value)
+        elif value is None:
+            text = "nothing"
         else:
-            text = "nothing" if value is None else "something"
+            text = "something"
         return ["1" if values.get("last_execution_succeeded") is True else "0", text]
 
     def _restore(self) -> list[str]:
