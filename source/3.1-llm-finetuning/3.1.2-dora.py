@@ -81,11 +81,14 @@ import copy
 import itertools
 import math
 import random
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from types import SimpleNamespace
 
+# %% nbgrader={"grade": false, "grade_id": "dora-given-libraries", "locked": true, "schema_version": 3, "solution": false, "task": false}
 import torch
 from labkit import checking, insight, tiny
 from peft import LoraConfig, get_peft_model
@@ -349,33 +352,36 @@ def dora_factor(weight: Tensor, lora_A: Tensor, lora_B: Tensor, scaling: float, 
     ### END SOLUTION
 
 
+# %% nbgrader={"grade": false, "grade_id": "dora-given-factor", "locked": true, "schema_version": 3, "solution": false, "task": false}
+def factor_of(p: SimpleNamespace) -> Tensor:
+    """What dora_factor says of `p`, and that it leaves it alone."""
+    with checking.unchanged(base=p.base, lora_A=p.lora_A, lora_B=p.lora_B, m=p.lora_magnitude):
+        return dora_factor(p.base.weight, p.lora_A, p.lora_B, p.scaling, p.lora_magnitude)
+
+
+def norms_of(p: SimpleNamespace) -> Tensor:
+    """The row norms of W + s B A, by Python floats; 1 for a row of zeros."""
+    rows = (p.base.weight + p.scaling * p.lora_B.detach() @ p.lora_A.detach()).tolist()
+    return torch.tensor([math.sqrt(math.fsum(v * v for v in row)) or 1.0 for row in rows], dtype=torch.float64)
+
+
+# %% nbgrader={"grade": false, "grade_id": "dora-given-check-factor", "locked": true, "schema_version": 3, "solution": false, "task": false}
+def check_factor_gradient(p: SimpleNamespace, what: str) -> None:
+    """That a gradient flows into the magnitude, of the right size, and into nothing else."""
+    p.base.weight.requires_grad_(True)
+    sources = [p.lora_magnitude, p.lora_A, p.lora_B, p.base.weight]
+    got, *others = torch.autograd.grad(factor_of(p).sum(), sources, allow_unused=True)
+    checking.close(got, 1 / norms_of(p), rtol=1e-11, atol=0, what=f"gradient of the magnitude, {what}")
+    for name, grad in zip(("lora_A", "lora_B", "weight"), others, strict=True):
+        flows = grad is not None and bool((grad != 0).any())
+        checking.equal(flows, False, what=f"a gradient flows into {name}, {what}", hint="the norm is a constant")
+
+
 # %% nbgrader={"grade": true, "grade_id": "test-dora-factor", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
 # Checks: the factors against a loop over rows (2 points); a gradient for the magnitude and for nothing else (2 points).
 # Catches: norms of W alone or of B A alone, columns, no scaling, a graph through the norm, a magnitude that is cut off.
 # A pass prints two lines that begin with "earned".
 def test_unit_dora_factor():
-    def run(p):
-        with checking.unchanged(base=p.base, lora_A=p.lora_A, lora_B=p.lora_B, m=p.lora_magnitude):
-            return dora_factor(p.base.weight, p.lora_A, p.lora_B, p.scaling, p.lora_magnitude)
-
-    def norms(p):
-        rows = (p.base.weight + p.scaling * p.lora_B.detach() @ p.lora_A.detach()).tolist()
-        return torch.tensor([math.sqrt(math.fsum(v * v for v in row)) or 1.0 for row in rows], dtype=torch.float64)
-
-    def check(p, what):
-        # float64: entries are sums of at most 8 products, relative 1e-15; cancellation may cost a factor of 1e3.
-        checking.close(run(p).detach(), p.lora_magnitude.detach() / norms(p), rtol=1e-11, atol=0, what=what)
-
-    def check_gradient(p, what):
-        p.base.weight.requires_grad_(True)
-        factor = run(p)
-        sources = [p.lora_magnitude, p.lora_A, p.lora_B, p.base.weight]
-        got, *others = torch.autograd.grad(factor.sum(), sources, allow_unused=True)
-        checking.close(got, 1 / norms(p), rtol=1e-11, atol=0, what=f"gradient of the magnitude, {what}")
-        for name, grad in zip(("lora_A", "lora_B", "weight"), others, strict=True):
-            flows = grad is not None and bool((grad != 0).any())
-            checking.equal(flows, False, what=f"a gradient flows into {name}, {what}", hint="the norm is a constant")
-
     cases = {"4 rows": parts(0, 6, 4, 2), "a scaling of 0.25": parts(1, 3, 5, 1, 0.25)}
     ### BEGIN HIDDEN TESTS
     # check: other shapes and scalings
@@ -390,10 +396,11 @@ def test_unit_dora_factor():
     credit = checking.Credit(4)
     with credit.check("the factors", points=2, hint="magnitude over the row norms of W + s B A"):
         for what, p in cases.items():
-            check(p, what)
+            # float64: entries are sums of at most 8 products, relative 1e-15; cancellation may cost a factor of 1e3.
+            checking.close(factor_of(p).detach(), p.lora_magnitude.detach() / norms_of(p), rtol=1e-11, atol=0, what=what)
     with credit.check("the norm is a constant, the magnitude is not", points=2, hint="what is inside no_grad?"):
         for what, p in cases.items():
-            check_gradient(p, what)
+            check_factor_gradient(p, what)
     return credit.total()
 
 
@@ -493,6 +500,7 @@ def layer_of(p: SimpleNamespace, alpha: float, stabilized: bool = False) -> nn.M
     return layer
 
 
+# %% nbgrader={"grade": false, "grade_id": "dora-given-noise", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def noise(seed: int, *shape: int) -> Tensor:
     """Standard normal numbers in float64."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -502,6 +510,7 @@ def noise(seed: int, *shape: int) -> Tensor:
 def check_start(p: SimpleNamespace) -> None:
     """What is registered, what trains, and that a fresh layer changes nothing."""
     p.lora_B.data.zero_()
+    p.base.requires_grad_(True)  # as in a model that was trained before
     layer = DoRALinear(p.base, p.lora_A, p.lora_B, 4)
     trains = {name for name, q in layer.named_parameters() if q.requires_grad}
     checking.equal(trains, {"lora_A", "lora_B", "lora_magnitude"}, what="names of what trains")
@@ -607,6 +616,7 @@ class LoRALinear(nn.Module):
         return self.base(x) + self.scaling * (x @ self.lora_A.T @ self.lora_B.T)
 
 
+# %% nbgrader={"grade": false, "grade_id": "dora-given-adapter", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def adapter(kind: str, base: nn.Linear, rank: int, alpha: float, rank_stabilized: bool = False) -> nn.Module:
     """A "lora" or "dora" layer around `base`: A uniform as in 3.1.1, from the global generator; B zero."""
     bound = 1 / math.sqrt(base.in_features)
@@ -759,25 +769,28 @@ def unmerge(layer: DoRALinear) -> None:
     ### END SOLUTION
 
 
+# %% nbgrader={"grade": false, "grade_id": "dora-given-check-merge", "locked": true, "schema_version": 3, "solution": false, "task": false}
+def check_merge(p: SimpleNamespace, *steps: Callable) -> None:
+    """Take the steps, each merge or unmerge, and look at the base weight after each."""
+    weight, before = p.base.weight, p.base.weight.detach().clone()
+    frozen = {"lora_A": p.lora_A, "lora_B": p.lora_B, "m": p.lora_magnitude}
+    frozen |= {} if p.base.bias is None else {"bias": p.base.bias}
+    wants = {merge: by_rows(p).detach(), unmerge: before}
+    for number, step in enumerate(steps, 1):
+        what = f"base.weight after step {number} of {' '.join(s.__name__ for s in steps)}"
+        with checking.unchanged(**frozen):
+            step(p)
+        checking.equal(p.base.weight is weight, True, what=f"{what}: it is still the same parameter")
+        # float64: sums of five products below 1e2, a factor between 1e-3 and 1e3 and its inverse: 1e2 * 1e3 * 1e-16.
+        checking.close(weight, wants[step], rtol=1e-11, atol=1e-10, what=what)
+        checking.equal((weight.requires_grad, p.merged), (False, step is merge), what="(requires_grad, merged)")
+
+
 # %% nbgrader={"grade": true, "grade_id": "test-dora-merge", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
 # Checks: merged weights, in place and once (2 points); the way back, repeatedly (1); a magnitude of 0 is refused (1).
 # Catches: a factor from the merged weight, a second merge, a new parameter, a changed adapter, a half-done merge.
 # A pass prints three lines that begin with "earned".
 def test_unit_dora_merge():
-    def check(p, *steps):
-        weight, before = p.base.weight, p.base.weight.detach().clone()
-        frozen = {"lora_A": p.lora_A, "lora_B": p.lora_B, "m": p.lora_magnitude}
-        frozen |= {} if p.base.bias is None else {"bias": p.base.bias}
-        wants = {merge: by_rows(p).detach(), unmerge: before}
-        for number, step in enumerate(steps, 1):
-            what = f"base.weight after step {number} of {' '.join(s.__name__ for s in steps)}"
-            with checking.unchanged(**frozen):
-                step(p)
-            checking.equal(p.base.weight is weight, True, what=f"{what}: it is still the same parameter")
-            # float64: sums of five products below 1e2, a factor between 1e-3 and 1e3 and its inverse: 1e2 * 1e3 * 1e-16.
-            checking.close(weight, wants[step], rtol=1e-11, atol=1e-10, what=what)
-            checking.equal((weight.requires_grad, p.merged), (False, step is merge), what="(requires_grad, merged)")
-
     there, back, zero = [parts(0, 6, 4, 2)], [parts(1, 6, 4, 2)], [(parts(2, 5, 3, 1), 1)]
     ### BEGIN HIDDEN TESTS
     # check: another layer without a bias, and a negative scaling
@@ -794,10 +807,10 @@ def test_unit_dora_merge():
     credit = checking.Credit(4)
     with credit.check("merge writes the adapted rows, once", points=2, hint="factor * (W + s B A); look at merged first"):
         for p in there:
-            check(p, merge, merge)
+            check_merge(p, merge, merge)
     with credit.check("unmerge brings W back, once", points=1, hint="divide by the factor that merge kept"):
         for p in back:
-            check(p, unmerge, merge, unmerge, unmerge, merge, merge, unmerge)
+            check_merge(p, unmerge, merge, unmerge, unmerge, merge, merge, unmerge)
     with credit.check("a magnitude of 0 is refused, and nothing has changed", points=1):
         for p, row in zero:
             p.lora_magnitude.data[row] = 0
@@ -1064,6 +1077,7 @@ THINGS = {"draws": "cat", "finds": "dog", "holds": "pen", "likes": "map", "sees"
 tokenizer = tiny.ByteTokenizer()
 
 
+# %% nbgrader={"grade": false, "grade_id": "dora-given-prompts", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def prompts(count: int, seed: int, subjects: Sequence[str] = SUBJECTS[:6]) -> list[tuple[str, str]]:
     """Pairs of a prompt, ". ana sees a red ", and the word that must follow, all nouns of three letters."""
     chance = random.Random(seed)
@@ -1071,6 +1085,7 @@ def prompts(count: int, seed: int, subjects: Sequence[str] = SUBJECTS[:6]) -> li
     return [(f". {who} {does} a {what} ", THINGS[does]) for who, does, what in picked]
 
 
+# %% nbgrader={"grade": false, "grade_id": "dora-given-batches", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def to_batch(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Token ids, padded on the left to one length, and labels: the last three letters, -100 elsewhere."""
     length = max(map(len, texts))
@@ -1097,6 +1112,7 @@ def train(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], learning_r
     model.eval()
 
 
+# %% nbgrader={"grade": false, "grade_id": "dora-given-adapt", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def adapt(model: nn.Module, kind: str, rank: int, targets: Sequence[str] = ("q_proj", "v_proj", "up_proj", "down_proj")) -> None:
     """Freeze the model and put adapters with scaling 2 around its target layers, in place."""
     model.requires_grad_(False)
@@ -1106,6 +1122,7 @@ def adapt(model: nn.Module, kind: str, rank: int, targets: Sequence[str] = ("q_p
             setattr(model.get_submodule(parent), last, adapter(kind, module, rank, alpha=2 * rank))
 
 
+# %% nbgrader={"grade": false, "grade_id": "dora-given-base-model", "locked": true, "schema_version": 3, "solution": false, "task": false}
 base_model = tiny.llama(seed=0)
 loss = tiny.pretrain(base_model, tiny.windows(tiny.sentences(2000, seed=0), count=100, batch=16, length=48, seed=1))
 print(f"pretrained: {loss:.2f} nats a byte (a perfect model of these sentences reaches about 0.4)")
@@ -1130,6 +1147,7 @@ def adapted_weight(layer):
     return layer.weight
 
 
+# %%
 def drifts(model, origin, targets=("q_proj", "v_proj", "up_proj", "down_proj")):
     """(change of length, change of direction) of each target layer."""
     paths = [path for path, _ in origin.named_modules() if path.rpartition(".")[2] in targets]
@@ -1382,32 +1400,32 @@ def compare(first: Mapping[int, float], second: Mapping[int, float]) -> dict[str
     ### END SOLUTION
 
 
+# %% nbgrader={"grade": false, "grade_id": "dora-given-check-compare", "locked": true, "schema_version": 3, "solution": false, "task": false}
+def check_compare(first: dict[int, float], second: dict[int, float]) -> None:
+    """Hold compare against exact fractions."""
+    got = compare(first, second)
+    exact = [Fraction(str(second[s])) - Fraction(str(first[s])) for s in first]
+    sums = [Fraction(0)]
+    for d in exact:
+        sums = [value + sign * d for value in sums for sign in (1, -1)]
+    deviation = statistics.stdev(map(float, exact))
+    want = {"difference": float(sum(exact) / len(exact)), "deviation": deviation,
+            "error": deviation / len(exact) ** 0.5, "p_value": sum(abs(v) >= abs(sum(exact)) for v in sums) / len(sums)}
+    checking.equal(set(got), set(want), what="entries of the result")
+    for name, value in want.items():
+        # Differences of scores below 10, in tenths: rounded by 1e-15 each.
+        checking.close(got[name], value, rtol=1e-12, atol=1e-13, what=f"{name} of {first} and {second}")
+
+
 # %% nbgrader={"grade": true, "grade_id": "test-dora-compare", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
 # Checks: all four numbers against statistics and a count of our own (2 points); what is refused (1 point).
 # Catches: pairs by order, first minus second, n for n - 1, one-sided tests, ties lost to rounding, unequal seeds.
 # A pass prints two lines that begin with "earned".
 def test_unit_dora_compare():
-    def check(first, second):
-        import statistics
-        from fractions import Fraction
-
-        got = compare(first, second)
-        exact = [Fraction(str(second[s])) - Fraction(str(first[s])) for s in first]
-        sums = [Fraction(0)]
-        for d in exact:
-            sums = [value + sign * d for value in sums for sign in (1, -1)]
-        deviation = statistics.stdev(map(float, exact))
-        want = {"difference": float(sum(exact) / len(exact)), "deviation": deviation,
-                "error": deviation / len(exact) ** 0.5, "p_value": sum(abs(v) >= abs(sum(exact)) for v in sums) / len(sums)}
-        checking.equal(set(got), set(want), what="entries of the result")
-        for name, value in want.items():
-            # Differences of scores below 10, in tenths: rounded by 1e-15 each.
-            checking.close(got[name], value, rtol=1e-12, atol=1e-13, what=f"{name} of {first} and {second}")
-
     credit = checking.Credit(3)
     with credit.check("the four numbers", points=2, hint="pair by seed; second minus first; n - 1; both tails"):
-        check({0: 0.5, 1: 0.5, 2: 0.25}, {2: 0.5, 1: 1.0, 0: 0.75})
-        check({4: 0.1, 7: 0.2}, {4: 0.3, 7: 0.1})
+        check_compare({0: 0.5, 1: 0.5, 2: 0.25}, {2: 0.5, 1: 1.0, 0: 0.75})
+        check_compare({4: 0.1, 7: 0.2}, {4: 0.3, 7: 0.1})
         ### BEGIN HIDDEN TESTS
         # check: more seeds, scores in tenths with many ties
         # hint: 0.1 + 0.2 is not 0.3: does rounding decide about a tie?
@@ -1415,13 +1433,13 @@ def test_unit_dora_compare():
         for n in (2, 5, 9):
             first = {s: chance.randrange(10) / 10 for s in range(n)}
             second = {s: chance.randrange(10) / 10 for s in reversed(range(n))}
-            check(first, second)
+            check_compare(first, second)
         # check: a second method that is always worse
         # hint: the test looks at both tails
-        check(dict.fromkeys(range(6), 0.9), {s: 0.1 * s for s in range(6)})
+        check_compare(dict.fromkeys(range(6), 0.9), {s: 0.1 * s for s in range(6)})
         # check: no difference at all
         # hint: what is the share of patterns at least as extreme as 0?
-        check(dict.fromkeys(range(4), 0.3), dict.fromkeys(range(4), 0.3))
+        check_compare(dict.fromkeys(range(4), 0.3), dict.fromkeys(range(4), 0.3))
         ### END HIDDEN TESTS
     with credit.check("other seeds, or too few, are refused", points=1, hint="ValueError"):
         refused = [({0: 1.0, 1: 0.5}, {0: 1.0, 2: 0.5}), ({0: 1.0}, {0: 0.5})]
@@ -1487,7 +1505,7 @@ def test_unit_dora_module():
         ids = tiny.windows(tiny.sentences(40, seed), count=1, batch=4, length=16, seed=seed)[0]
         losses = {}
         for name, model in (("yours", mine), ("PEFT", theirs)):
-            optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
+            optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
             losses[name] = []
             for _ in range(6):
                 loss = model(input_ids=ids, labels=ids).loss
@@ -1545,6 +1563,7 @@ def questions() -> list[tuple[str, list[str]]]:
     return found
 
 
+# %% nbgrader={"grade": false, "grade_id": "dora-given-accuracy", "locked": true, "schema_version": 3, "solution": false, "task": false}
 @torch.no_grad()
 def accuracy(model: nn.Module) -> float:
     """Share of the questions for which the right word has the highest probability of the four."""
@@ -1564,6 +1583,7 @@ print(f"{len(questions())} questions; before fine-tuning {accuracy(base_model):.
 ARMS = {"LoRA r=9": lambda model: adapt(model, "lora", rank=9), "DoRA r=8": lambda model: adapt(model, "dora", rank=8)}
 
 
+# %%
 def run_the_trial(seeds=range(6), steps=30):
     """Scores by arm and seed, and the numbers that each arm trains."""
     numbers = {}
@@ -1645,6 +1665,7 @@ for name, number in numbers_8b.items():
 RUN_ON_SPARK = False
 
 
+# %%
 def spark_arm(kind, rank, path="meta-llama/Llama-3.1-8B", steps=40):
     """Train one arm by PEFT; returns seconds per step, peak memory in GB and the last loss."""
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -1,4 +1,4 @@
-# loses: test-dora-fair-trial keeps 1
+# loses: test-dora-fair-trial keeps 2
 # One copy per seed: the second arm starts from what the first has trained.
 # %% dora-fair-trial
 def fair_trial(

@@ -1,5 +1,6 @@
-# loses: test-dora-merge keeps 3, test-dora-module
-# The factor is computed anew at unmerge, from the weight that is merged already.
+# loses: test-dora-merge keeps 3
+# The factor is computed anew at unmerge, from the weight that is merged already. The output hides it, because the layer
+# divides by the norm of whatever W it has; the weight does not come back.
 # %% dora-merge
 def merge(layer: DoRALinear) -> None:
     if layer.merged:
