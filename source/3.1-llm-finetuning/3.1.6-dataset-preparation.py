@@ -174,9 +174,9 @@ def to_messages(record: Mapping) -> list[dict[str, str]]:
             or OpenAI {"messages": [{"role", "content"}, ...]}. Other keys are ignored.
 
     Returns:
-        A list of {"role", "content"} with the roles "system", "user" and "assistant". Alpaca gives two messages; a non-empty
-        "input" follows the instruction after an empty line. ShareGPT's "human" is the user, "gpt" the assistant. Contents
-        are stripped of white space at both ends.
+        A list of {"role", "content"} with the roles "system", "user" and "assistant". Alpaca gives two messages; an
+        "input" that is not blank follows the instruction after one empty line, both stripped first. ShareGPT's "human" is the
+        user, "gpt" the assistant. Contents are stripped of white space at both ends.
 
     Raises:
         ValueError: the record is of none of the formats, or a role is unknown; the message names the role.
@@ -242,6 +242,7 @@ def test_unit_data_messages():
     # hint: an input of blanks is no input; keys that you do not know are none of your business.
     alpaca = {"instruction": " Say hi.\n", "input": " \n", "output": "\thi ", "text": "...", "id": 7}
     check(alpaca, chat("Say hi.", "hi"), "an untidy Alpaca record")
+    check(alpaca | {"input": "\n to Bo "}, chat("Say hi.\n\nto Bo", "hi"), "an untidy Alpaca record with input")
     check({"messages": chat(" a\n", "b "), "output": "x"}, chat("a", "b"), "an OpenAI record with an output key")
     check({"messages": []}, [], "an empty conversation")
     # check: unknown formats and roles
@@ -944,19 +945,22 @@ def test_unit_data_mask():
     # check: rows with many segments, with one, and of padding only
     # hint: compare one row by hand: who stands where, and who is padding?
     check(torch.tensor([[1, 2, 3, 4, 5, 6, 0, 0], [1, 1, 1, 2, 2, 0, 0, 0], [0] * 8]), "three rows")
-    check(pack(draw_examples(checking.secret_seed(), 12, 9), 16)["segments"], "twelve examples")
+    lengths = torch.randint(1, 6, (2, 8), generator=torch.Generator().manual_seed(checking.secret_seed()))
+    rows = [[s for s, n in enumerate(row, 1) for _ in range(n)] for row in lengths.tolist()]
+    check(torch.tensor([row + [0] * (40 - len(row)) for row in rows]), "two rows with eight segments each")
     # check: packed rows give what their conversations give alone
     # hint: positions start anew, and attention does not cross a seam.
     model = tiny.llama(checking.secret_seed() % 1000, num_hidden_layers=2).double()
-    examples = [tokenize(chat(a, b)) for a, b in (("hi", "hello"), ("a much longer question", "no"), ("x", "y"))]
-    packed = pack(examples, 96)
+    texts = [plain.encode(text) for text in ("hi", "a much longer conversation", "x")]
+    ids = torch.tensor([[t for text in texts for t in text] + [PAD] * 3])
+    places = torch.tensor([[k for text in texts for k in range(len(text))] + [0] * 3])
+    segments = torch.tensor([[s for s, text in enumerate(texts, 1) for _ in text] + [0] * 3])
     with torch.no_grad():
-        inputs = {name: packed[name] for name in ("input_ids", "position_ids")}
-        together = model(**inputs, attention_mask=attention_mask(packed["segments"])).logits[0]
-        for number, example in enumerate(sorted(examples, key=lambda e: -len(e["input_ids"])), 1):
-            alone = model(input_ids=torch.tensor([example["input_ids"]])).logits[0]
+        together = model(input_ids=ids, position_ids=places, attention_mask=attention_mask(segments)).logits[0]
+        for number, text in enumerate(texts, 1):
+            alone = model(input_ids=torch.tensor([text])).logits[0]
             # float64 through two blocks: a few thousand roundings of 1e-16 of logits of size 1.
-            checking.close(together[packed["segments"][0] == number], alone, rtol=1e-9, atol=1e-9, what="logits of a packed part")
+            checking.close(together[segments[0] == number], alone, rtol=1e-9, atol=1e-9, what=f"logits of part {number}")
     ### END HIDDEN TESTS
 
 
@@ -967,7 +971,8 @@ test_unit_data_mask()
 # ### What just happened?
 #
 # Equal to nine digits: packing changed the cost and nothing else. Most libraries do the same with variable-length attention
-# kernels, which never compute what the mask would throw away.
+# kernels, which never compute what the mask would throw away; transformers finds the seams for them where the positions begin
+# anew. (Rotary positions count differences only, so with this mask they would not need it; learned positions would.)
 #
 # ### Systems insight 3 of 3: what does packing buy?
 #
@@ -1058,7 +1063,7 @@ def test_unit_data_module():
     with credit.check("from records to rows", points=3, hint="follow the receipt: what was dropped, and by which step?"):
         records = [{"instruction": a, "output": b} for a, b in zip(texts[::2], texts[1::2], strict=True)]
         records += [{"messages": chat(texts[0] + "!", texts[1])}, {"messages": chat("open")}, {"instruction": "x" * 200, "output": "y"}]
-        packed, receipt = prepare(records, 96)
+        packed, receipt = prepare(records, 160)
         checking.equal(receipt, {"read": 15, "order": 1, "duplicate": 1, "too long": 1}, what="the receipt")
         model = tiny.llama(1, num_hidden_layers=1)
         inputs = {name: packed[name] for name in ("input_ids", "position_ids")}
@@ -1207,6 +1212,7 @@ check_spark_record(spark_record)
 # labels = list(input_ids)                         # wrong: the model learns to ask questions
 # labels = [IGNORE] * len(prefix) + content + [EOS]   # right
 # ```
+# In a packed row it also learns the first token of one conversation from the end of another.
 #
 # **2. The end token without a label.**
 #
@@ -1228,7 +1234,8 @@ check_spark_record(spark_record)
 # position_ids = torch.arange(length)              # wrong: the second conversation begins at position 57
 # attention_mask = causal                          # wrong: it reads the first one
 # ```
-# Both train. The model learns that an answer may refer to another user's question.
+# Both train. With positions that run on, kernels that look for the seams there find none; without the mask the model learns
+# that an answer may refer to another user's question.
 #
 # **5. Deduplicating against everything seen.**
 #

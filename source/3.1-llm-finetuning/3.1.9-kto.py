@@ -941,9 +941,9 @@ def train_kto(
 class Toy(nn.Module):
     """A bigram model: the logits after a token are a row of a table. It notes the mode of each of its passes."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, scale: float = 0.3) -> None:
         super().__init__()
-        self.table = nn.Parameter(draw(seed, 259, 259, scale=0.3))
+        self.table = nn.Parameter(draw(seed, 259, 259, scale=scale))
         self.passes: list[tuple[bool, bool]] = []
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> "Toy":
@@ -977,10 +977,12 @@ def toy_loop(table: Tensor, anchor: Tensor, batches: list, beta: float, rate: fl
 
 
 # %% nbgrader={"grade": false, "grade_id": "kto-given-check-train", "locked": true, "schema_version": 3, "solution": false, "task": false}
-def check_train(seed: int, beta: float, rate: float, count: int, weights: tuple[float, float]) -> tuple[Toy, Toy]:
-    """Hold train_kto against the loop; returns the policy and the reference."""
+def check_train(
+    seed: int, beta: float, rate: float, count: int, weights: tuple[float, float], scale: float = 0.3
+) -> tuple[Toy, Toy]:
+    """Hold train_kto against the loop; returns policy and reference. A larger scale makes the reference less sure: z_0 > 0."""
     batches = [collate(thumbs(5, seed + k)) for k in range(count)]
-    policy, reference, twin = Toy(seed).eval(), Toy(seed + 1).requires_grad_(False).eval(), Toy(seed)
+    policy, reference, twin = Toy(seed).eval(), Toy(seed + 1, scale).requires_grad_(False).eval(), Toy(seed)
     with checking.unchanged(reference=reference):
         history = train_kto(policy, reference, batches, beta, rate, weights)
     want = toy_loop(twin.table, reference.table, batches, beta, rate, weights)
@@ -1006,8 +1008,8 @@ def test_unit_kto_train():
         # check: three steps, other betas, rates and weights
         # hint: are the weights handed on, and is the baseline that of this batch under this policy?
         seed = checking.secret_seed()
-        check_train(seed, 0.1, 3e-2, 3, (2.0, 1.0))
-        check_train(seed + 9, 1.0, 1e-3, 3, (1.0, 0.5))
+        check_train(seed, 0.1, 3e-2, 3, (2.0, 1.0), scale=1.0)
+        check_train(seed + 9, 0.5, 1e-3, 3, (1.0, 0.5), scale=1.0)
         # check: no batch at all
         # hint: an empty list of batches trains nothing and gives an empty history.
         checking.equal(train_kto(Toy(0), Toy(1), [], 0.1, 1e-3), [], what="history of no batches")
@@ -1120,9 +1122,9 @@ def trl_loss(policy: nn.Module, reference: nn.Module, feedback: list[dict], **se
 
 
 # %% nbgrader={"grade": false, "grade_id": "kto-given-check-trl", "locked": true, "schema_version": 3, "solution": false, "task": false}
-def check_trl(seed: int, feedback: list[dict], beta: float, weights: tuple[float, float]) -> None:
+def check_trl(seeds: tuple[int, int], feedback: list[dict], beta: float, weights: tuple[float, float]) -> None:
     """Hold the student's loss and its gradients against trl's."""
-    policy, reference = tiny.llama(seed, num_hidden_layers=1), tiny.llama(seed + 1, num_hidden_layers=1)
+    policy, reference = (tiny.llama(seed, num_hidden_layers=1) for seed in seeds)
     want, grads = trl_loss(policy, reference, feedback, beta=beta, desirable_weight=weights[0], undesirable_weight=weights[1])
     batch = collate(feedback)
     both = [sequence_logps(model, batch, "KL_").detach() for model in (policy, reference)]
@@ -1143,13 +1145,14 @@ def check_trl(seed: int, feedback: list[dict], beta: float, weights: tuple[float
 def test_unit_kto_module():
     credit = checking.Credit(6)
     with credit.check("the loss is trl's", points=3, hint="whose answer does row k get, and is the end token scored?"):
-        check_trl(0, thumbs(6, seed=5), 0.3, (1.0, 1.0))
+        for seeds in ((0, 1), (1, 0)):  # exchanged, so that the mean log-ratio is above 0 once, and once below
+            check_trl(seeds, thumbs(6, seed=5), 0.3, (1.0, 1.0))
         ### BEGIN HIDDEN TESTS
         # check: KTO by trl, with weights, and thumbs of one kind
         # hint: the mean goes over all examples, weighted, whatever their kinds.
         seed = checking.secret_seed() % 10**6
-        check_trl(seed, thumbs(9, seed, up=0.3), 0.1, (3.0, 1.0))
-        check_trl(seed + 7, thumbs(4, seed, up=1.0), 0.5, (1.0, 2.0))
+        check_trl((seed, seed + 1), thumbs(9, seed, up=0.3), 0.1, (3.0, 1.0))
+        check_trl((seed + 7, seed + 8), thumbs(4, seed, up=1.0), 0.5, (1.0, 2.0))
         ### END HIDDEN TESTS
     with credit.check("from a log to a model that prefers", points=3, hint="follow loss and reward through the steps"):
         log = [entry(5 if t["label"] else 1, t["completion"], t["prompt"]) for t in thumbs(320, seed=3, up=0.25)]
