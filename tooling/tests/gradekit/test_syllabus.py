@@ -23,6 +23,7 @@ CURRICULUM = {
     "4.1": 4, "4.2": 6, "4.3": 7, "4.4": 7, "4.5": 3, "4.6": 0,
     "opt-A": 2, "opt-B": 2, "opt-C": 2, "opt-D": 3, "opt-E": 2,
 }  # fmt: skip
+RESEARCH_REPORT = "1.3.6"  # the parallel histogram: a lab that the research report adds, over the curriculum's hours
 
 SMALL = """\
 domains: {1: Foundations}
@@ -60,7 +61,7 @@ def test_every_lab_of_the_curriculum_is_there(course: Syllabus) -> None:
     assert [module.id for module in course.modules] == list(CURRICULUM)
     expected = {f"{m}.{n}" for m, count in CURRICULUM.items() for n in range(1, count + 1)} | {"1.7", "4.6"}
     assert len(expected) == 149
-    assert expected <= {lab.id for lab in course.labs}
+    assert expected | {RESEARCH_REPORT} == {lab.id for lab in course.labs}
     assert all(lab.id == lab.module or lab.id.startswith(f"{lab.module}.") for lab in course.labs)
 
 
@@ -87,7 +88,7 @@ def test_a_modules_labs_fit_into_its_hours(course: Syllabus) -> None:
     # The curriculum's own estimates for 1.4, 3.2 and 3.4 exceed the module's range by one hour.
     for module in course.modules:
         least, most = module.hours
-        assert least <= sum(lab.hours for lab in module.labs) <= most + 1, module.id
+        assert least <= sum(lab.hours for lab in module.labs if lab.id != RESEARCH_REPORT) <= most + 1, module.id
 
 
 def test_names_of_folders_and_notebooks_that_are_fixed(course: Syllabus) -> None:
