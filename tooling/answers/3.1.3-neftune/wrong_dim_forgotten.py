@@ -1,0 +1,10 @@
+# loses: test-neftune-bounds
+# alpha / sqrt(L): sqrt(d) times too large.
+
+# %% neftune-bounds
+def noise_bounds(attention_mask: Tensor, dim: int, alpha: float) -> Tensor:
+    if alpha < 0:
+        raise ValueError(f"alpha must be at least 0, not {alpha}")
+    tokens = attention_mask.sum(dim=1)
+    bounds = alpha / torch.sqrt(tokens.clamp(min=1))
+    return torch.where(tokens > 0, bounds, 0.0)

@@ -1,0 +1,8 @@
+# loses: test-neftune-bounds
+# transformers' own hook, which knows no padding.
+
+# %% neftune-attach
+def attach_neftune(
+    model: nn.Module, alpha: float, pad_token_id: int | None = None
+) -> torch.utils.hooks.RemovableHandle:
+    return activate_neftune(model, alpha)

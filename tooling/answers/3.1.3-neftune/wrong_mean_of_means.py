@@ -1,0 +1,18 @@
+# loses: test-neftune-bounds
+# A mean over batches, whatever their size.
+
+# %% neftune-loss
+def clean_loss(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> float:
+    mode = model.training
+    model.eval()
+    total, tokens = 0.0, 0
+    with torch.no_grad():
+        for batch in batches:
+            count = int((batch["labels"][:, 1:] != -100).sum())
+            if count:
+                total += model(**batch).loss.item()
+                tokens += 1
+    model.train(mode)
+    if not tokens:
+        raise ValueError("no batch has a labelled token")
+    return total / tokens

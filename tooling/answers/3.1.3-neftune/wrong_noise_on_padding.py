@@ -1,0 +1,8 @@
+# loses: test-neftune-bounds
+# Padding gets noise as well.
+
+# %% neftune-noise
+def neftune_noise(embeddings: Tensor, attention_mask: Tensor, alpha: float) -> Tensor:
+    noise = torch.empty(embeddings.shape, device=embeddings.device).uniform_(-1, 1)
+    bounds = noise_bounds(attention_mask, embeddings.shape[-1], alpha)
+    return (noise * bounds[:, None, None]).to(embeddings.dtype)

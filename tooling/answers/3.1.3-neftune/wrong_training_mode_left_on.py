@@ -1,0 +1,26 @@
+# loses: test-neftune-bounds
+# The model comes back in training mode.
+
+# %% neftune-train
+def train_sft(
+    model: nn.Module,
+    batches: Iterable[Mapping[str, Tensor]],
+    learning_rate: float,
+    alpha: float = 0.0,
+    pad_token_id: int | None = None,
+) -> list[float]:
+    handle = attach_neftune(model, alpha, pad_token_id) if alpha else None
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=learning_rate, weight_decay=0.0)
+    losses = []
+    model.train()
+    try:
+        for batch in batches:
+            loss = model(**batch).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    finally:
+        if handle is not None:
+            handle.remove()
+    return losses
