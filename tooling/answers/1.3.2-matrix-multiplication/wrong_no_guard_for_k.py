@@ -1,0 +1,21 @@
+# loses: test-matmul-tiled keeps 4, test-matmul-host keeps 2
+# The last tile of k is read past the end of a row.
+
+# %% matmul-tiled
+@cuda.jit
+def tiled_matmul(a, b, c):
+    tile_a = cuda.shared.array((TILE, TILE), float32)
+    tile_b = cuda.shared.array((TILE, TILE), float32)
+    x, y = cuda.threadIdx.x, cuda.threadIdx.y
+    col, row = cuda.grid(2)
+    m, n, k = c.shape[0], c.shape[1], a.shape[1]
+    total = float32(0)
+    for first in range(0, k, TILE):
+        tile_a[y, x] = a[row, first + x] if row < m else float32(0)
+        tile_b[y, x] = b[first + y, col] if col < n else float32(0)
+        cuda.syncthreads()
+        for p in range(TILE):
+            total += tile_a[y, p] * tile_b[p, x]
+        cuda.syncthreads()
+    if row < m and col < n:
+        c[row, col] = total

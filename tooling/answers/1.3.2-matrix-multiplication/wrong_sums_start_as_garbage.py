@@ -1,0 +1,31 @@
+# loses: test-matmul-register
+# The local array is not set to 0.
+
+# %% matmul-register
+@cuda.jit
+def register_matmul(a, b, c):
+    tile_a = cuda.shared.array((BLOCK, TILE), float32)
+    tile_b = cuda.shared.array((TILE, BLOCK + TILE), float32)
+    sums = cuda.local.array((MICRO, MICRO), float32)
+    left = cuda.local.array(MICRO, float32)
+    x, y = cuda.threadIdx.x, cuda.threadIdx.y
+    top, side = cuda.blockIdx.y * BLOCK + y, cuda.blockIdx.x * BLOCK + x
+    m, n, k = c.shape[0], c.shape[1], a.shape[1]
+    for first in range(0, k, TILE):
+        for i in range(MICRO):
+            row, col, p, q = top + TILE * i, side + TILE * i, first + x, first + y
+            tile_a[y + TILE * i, x] = a[row, p] if row < m and p < k else float32(0)
+            tile_b[y, x + TILE * i] = b[q, col] if q < k and col < n else float32(0)
+        cuda.syncthreads()
+        for p in range(TILE):
+            for i in range(MICRO):
+                left[i] = tile_a[y + TILE * i, p]
+            for j in range(MICRO):
+                right = tile_b[p, x + TILE * j]
+                for i in range(MICRO):
+                    sums[i, j] += left[i] * right
+        cuda.syncthreads()
+    for i in range(MICRO):
+        for j in range(MICRO):
+            if top + TILE * i < m and side + TILE * j < n:
+                c[top + TILE * i, side + TILE * j] = sums[i, j]

@@ -1,0 +1,23 @@
+# loses: test-matmul-roofline keeps 2
+# Loads and arithmetic are taken to happen one after the other.
+
+# %% matmul-roofline
+def roofline(m: int, n: int, k: int, rows: int, columns: int, gpu: GPU) -> Prediction:
+    if min(m, n, k, rows, columns) < 1:
+        raise ValueError(f"all sizes must be at least 1: {m=}, {n=}, {k=}, {rows=}, {columns=}")
+    flops = 2 * m * n * k
+    nbytes = 4 * (m * k * -(-n // columns) + k * n * -(-m // rows) + m * n)
+    bound = "memory" if flops / nbytes < gpu.flops / gpu.bandwidth else "compute"
+    return Prediction(flops, nbytes, flops / nbytes, bound, flops / gpu.flops + nbytes / gpu.bandwidth)
+
+
+def resident_blocks(threads: int, shared: int, registers: int, gpu: GPU) -> tuple[int, str]:
+    rounded = -(-threads // 32) * 32
+    limits = {
+        "blocks": gpu.blocks,
+        "threads": gpu.threads // rounded,
+        "shared memory": gpu.shared // (shared + 1024),
+        "registers": gpu.registers // (-(-registers // 8) * 8 * rounded),
+    }
+    tightest = min(limits, key=limits.get)
+    return limits[tightest], tightest
