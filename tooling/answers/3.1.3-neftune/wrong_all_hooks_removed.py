@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-attach keeps 5
 # remove() takes away the hooks of others, too.
 
 # %% neftune-attach

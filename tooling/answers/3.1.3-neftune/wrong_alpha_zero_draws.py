@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-train keeps 3
 # A hook for alpha = 0 as well: nothing is added, but random numbers are used up.
 
 # %% neftune-train

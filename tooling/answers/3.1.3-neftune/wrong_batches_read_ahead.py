@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-train keeps 3
 # All batches are asked for before the first step.
 
 # %% neftune-train

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-attach, test-neftune-train
 # nn.Embedding itself is changed, so that every model in the process gets noise.
 
 # %% neftune-attach

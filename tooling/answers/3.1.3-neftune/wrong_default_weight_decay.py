@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-train keeps 2
 # AdamW with its own weight decay.
 
 # %% neftune-train

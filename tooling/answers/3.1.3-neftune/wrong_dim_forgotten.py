@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-bounds, test-neftune-noise, test-neftune-attach, test-neftune-train keeps 2, test-neftune-module
 # alpha / sqrt(L): sqrt(d) times too large.
 
 # %% neftune-bounds

@@ -1,5 +1,5 @@
-# loses: test-neftune-bounds
-# Drawn in the dtype of the embeddings: bfloat16 knows 256 different uniform numbers.
+# loses: test-neftune-noise keeps 5
+# Drawn in the dtype of the embeddings: a seed means other noise in each dtype.
 
 # %% neftune-noise
 def neftune_noise(embeddings: Tensor, attention_mask: Tensor, alpha: float) -> Tensor:

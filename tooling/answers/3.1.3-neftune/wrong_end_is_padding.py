@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: 
 # The end of a text is taken for padding.
 
 # %% neftune-attach

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-loss
 # The label on the first token is counted, though nothing predicts it.
 
 # %% neftune-loss

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-train keeps 2, test-neftune-module
 # Every step repeats all earlier ones.
 
 # %% neftune-train

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-attach keeps 5, test-neftune-train keeps 3
 # A handle that removes nothing.
 
 # %% neftune-attach

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-train keeps 3
 # No finally: an interrupted run leaves its hook behind.
 
 # %% neftune-train

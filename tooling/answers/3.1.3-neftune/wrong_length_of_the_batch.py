@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-bounds, test-neftune-noise keeps 1, test-neftune-attach, test-neftune-train keeps 2
 # The batch's length is taken for that of each text.
 
 # %% neftune-bounds

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-loss
 # A mean over batches, whatever their size.
 
 # %% neftune-loss

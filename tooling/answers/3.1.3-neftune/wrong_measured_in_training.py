@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-loss
 # Measured in training mode, with the noise on.
 
 # %% neftune-loss

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-attach, test-neftune-train keeps 2, test-neftune-module
 # The mode is asked for when the hook is attached, and never again.
 
 # %% neftune-attach

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-loss
 # The model is left in evaluation mode.
 
 # %% neftune-loss

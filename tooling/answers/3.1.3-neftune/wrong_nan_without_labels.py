@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-loss
 # 0 * NaN for a batch without labels.
 
 # %% neftune-loss

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-attach, test-neftune-train keeps 2, test-neftune-module
 # Drawn at the first call for each shape and kept.
 
 # %% neftune-attach

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-attach keeps 4
 # Noise in evaluation, too.
 
 # %% neftune-attach

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-attach, test-neftune-train keeps 2, test-neftune-module
 # The noise goes into the weights, stays there, and adds up.
 
 # %% neftune-attach

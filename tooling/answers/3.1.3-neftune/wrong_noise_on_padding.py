@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-noise keeps 1, test-neftune-attach
 # Padding gets noise as well.
 
 # %% neftune-noise

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-noise, test-neftune-attach, test-neftune-train keeps 2, test-neftune-module
 # The five lines that go around: normal noise, and no d in the scale.
 
 # %% neftune-noise

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-noise, test-neftune-attach, test-neftune-train keeps 2, test-neftune-module
 # Normal noise of the right variance: it has no bound.
 
 # %% neftune-noise

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-loss
 # A loss of 0 where there is nothing to measure.
 
 # %% neftune-loss

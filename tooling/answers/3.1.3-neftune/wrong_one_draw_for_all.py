@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-noise keeps 3, test-neftune-train keeps 2, test-neftune-module
 # One draw for all texts of a batch: the same smudge on every page.
 
 # %% neftune-noise

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-noise, test-neftune-attach, test-neftune-train keeps 2, test-neftune-module
 # One number for a token, the same in all its dimensions.
 
 # %% neftune-noise

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-noise keeps 2, test-neftune-attach, test-neftune-train keeps 2, test-neftune-module
 # Uniform from 0 on: the mean of every embedding is shifted.
 
 # %% neftune-noise

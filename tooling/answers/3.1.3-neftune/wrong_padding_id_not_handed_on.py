@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-train keeps 2
 # train_sft keeps pad_token_id to itself.
 
 # %% neftune-train

@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-attach, test-neftune-train keeps 2
 # Every position counts as a token, whatever the padding id.
 
 # %% neftune-attach

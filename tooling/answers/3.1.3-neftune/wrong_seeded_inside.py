@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-noise keeps 3, test-neftune-attach, test-neftune-train keeps 2, test-neftune-module
 # The seed is set inside, so that every call gives the same noise.
 
 # %% neftune-noise

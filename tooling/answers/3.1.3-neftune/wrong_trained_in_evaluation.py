@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-train keeps 2, test-neftune-module
 # The mode is never switched to training: no noise at all.
 
 # %% neftune-train

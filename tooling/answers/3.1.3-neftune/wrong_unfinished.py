@@ -1,4 +1,4 @@
-# loses: test-neftune-bounds
+# loses: test-neftune-bounds, test-neftune-noise, test-neftune-attach, test-neftune-train, test-neftune-loss, test-neftune-module
 # Nothing is written.
 
 # %% neftune-bounds
