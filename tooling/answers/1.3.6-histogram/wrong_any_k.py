@@ -1,0 +1,21 @@
+# loses: test-hist-select keeps 4
+# Takes any k: for 0 the walk ends at once, above n it never should.
+
+# %% hist-select
+def kth_largest(x: np.ndarray, k: int) -> float:
+    threads = 256
+    blocks = (x.size + threads - 1) // threads
+    words = cuda.to_device(np.ascontiguousarray(x).view(np.int32))
+    keys = cuda.device_array(x.size, np.int32)
+    prefix = 0
+    for shift in (24, 16, 8, 0):
+        digits[blocks, threads](words, shift, prefix, keys)
+        counts = cuda.to_device(np.zeros(RADIX, np.int32))
+        spread_histogram[blocks, threads](keys, counts)
+        found = counts.copy_to_host()
+        digit = RADIX - 1
+        while digit > 0 and found[digit] < k:
+            k -= int(found[digit])
+            digit -= 1
+        prefix = prefix * RADIX + digit
+    return float(np.array(prefix, np.int32).view(np.float32))
