@@ -110,9 +110,9 @@ print("ready")
 # %% [markdown]
 # ## Why it matters
 #
-# The authors of NEFTune fine-tuned LLaMA-2-7B on the 52 thousand examples of Alpaca. Judged by GPT-4 on AlpacaEval, its
-# answers won 29.8 % of the comparisons; with noise on the embeddings and nothing else changed, 64.7 % (Jain et al. 2023,
-# abstract). Answers got longer and more fluent; on exams such as MMLU nothing changed.
+# The authors of NEFTune fine-tuned LLaMA-2-7B on the 52 thousand examples of Alpaca. On AlpacaEval, where a model compares
+# answers with those of a reference model, it won 29.8 % of the time; with noise on the embeddings and nothing else changed,
+# 64.7 % (Jain et al. 2023, abstract). Its answers got longer; on exams such as MMLU next to nothing changed.
 #
 # In production it is one word: `neftune_noise_alpha=5`. It costs no time that you would notice and no memory, which is
 # why people leave it on. It is also a word that one can get wrong without an error message: five-line versions that go
@@ -326,8 +326,8 @@ def neftune_noise(embeddings: Tensor, attention_mask: Tensor, alpha: float) -> T
     EXAMPLE:
         >>> _ = torch.manual_seed(0)
         >>> noise = neftune_noise(torch.zeros(1, 3, 4), torch.tensor([[1, 1, 0]]), alpha=2.0)
-        >>> noise.shape, noise[0, :2].abs().max() <= 2 / math.sqrt(8), noise[0, 2].tolist()
-        (torch.Size([1, 3, 4]), tensor(True), [0.0, 0.0, 0.0, 0.0])
+        >>> noise.shape, noise[0, :2].abs().max() <= 2 / math.sqrt(8), noise[0, 2].abs().max()
+        (torch.Size([1, 3, 4]), tensor(True), tensor(0.))
 
     HINTS:
         1. torch.empty(shape).uniform_(-1, 1); torch.rand knows 0 to 1, which can be stretched and shifted.
@@ -494,8 +494,8 @@ if noise_table:
 # **What it means in production.** The norm is $\alpha/\sqrt3 = 2.9$ in every row: the formula keeps it there. But a *token*
 # of a short text is moved eight times as far as one of a text 64 times as long. So alpha means something else on chat
 # snippets than on long documents, and something else again after packing, when $L$ is the length of the pack.
-# The authors' 5 to 15 were found at $d = 4096$ and $L$ around 500; at $d = 64$ the same alpha is noise larger than the
-# embeddings. Look at this ratio before you copy an alpha.
+# The authors' 5 to 15 were found on models with $d \geq 4096$; at $d = 64$ the same alpha is noise as large as the embeddings
+# and larger. Look at this ratio before you copy an alpha.
 
 # %% [markdown]
 # ## Part 2: The hook
@@ -556,10 +556,11 @@ def attach_neftune(
 
 
 # %% nbgrader={"grade": false, "grade_id": "neftune-given-ids", "locked": true, "schema_version": 3, "solution": false, "task": false}
-def draw_ids(seed: int, lengths: Sequence[int], pad: int = 258) -> Tensor:
-    """Random ids up to 257, the end of a text, (B, L), padded on the right."""
-    ids = torch.randint(258, (len(lengths), max(lengths)), generator=torch.Generator().manual_seed(seed))
-    return ids.where(ragged(lengths).bool(), pad)
+def draw_ids(seed: int, lengths: Sequence[int]) -> Tensor:
+    """Random texts of these lengths, (B, L): ids below 257, each ended by 257, padded on the right."""
+    ids = torch.randint(257, (len(lengths), max(lengths)), generator=torch.Generator().manual_seed(seed))
+    ids[torch.arange(len(lengths)), torch.tensor(lengths) - 1] = 257
+    return ids.where(ragged(lengths).bool(), 258)
 
 
 def noise_on(model: nn.Module, ids: Tensor) -> Tensor:
@@ -1030,8 +1031,8 @@ if step_seconds:
 
 # %% [markdown]
 # **What it means in production.** The addition needs neither of its inputs for the backward pass, so nothing is kept. The
-# time is $B\,L\,d$ random numbers, against some $B\,L$ times twice the number of parameters for the rest: next to nothing,
-# and less the larger the model. "Free" it is, in the currency of machines. What it may cost in loss is the next question.
+# time is $d$ random numbers a token, against some six operations for each *parameter* and token in the rest: next to
+# nothing, and less the larger the model. "Free" it is, in the currency of machines. What it may cost in loss is the next question.
 
 # %% [markdown]
 # ## Put it together
@@ -1188,7 +1189,8 @@ for world, runs in (("12 examples", few), ("new examples in each step", many)):
 # %% [markdown]
 # Curves of means hide the spread. So take the difference of the arms seed by seed, and give its mean with its standard
 # error and the seeds that noise has won. Three questions: after all steps; *if each run stops where its validation loss is
-# lowest*, which is what one would really do; and with many examples.
+# lowest*, which is what one would really do; and with many examples. (All take the same exam, so this spread is that of
+# training data and noise.)
 
 # %%
 def differences(runs, stop):

@@ -1,4 +1,4 @@
-# loses: 
+# loses: test-neftune-attach, test-neftune-train keeps 2
 # The end of a text is taken for padding.
 
 # %% neftune-attach
