@@ -30,7 +30,7 @@
 # 1. **See the machine** (objective 1.3.1): say what an atomic costs in global memory and in shared memory, from turns that you counted.
 # 2. **Write kernels** (1.3.2): count any number of values into any number of bins, with results equal to NumPy's to the last count.
 # 3. **Learn a pattern** (1.3.2): *privatise, then merge*. It returns in every scatter: embedding gradients, expert loads, sparse updates.
-# 4. **Meet the production tool** (1.3.3): the layout tricks of CUB's `DeviceHistogram`, and the radix select behind `torch.topk`.
+# 4. **Meet the production tool** (1.3.3): the private tiles of CUB's `DeviceHistogram`, and the radix select behind `torch.topk`.
 # 5. **Weigh a trade-off** (1.3.3): shorter queues against more memory, more zeroing and more merging.
 
 # %% [markdown]
@@ -44,9 +44,8 @@
 # | This lab | lets them meet, counts what that costs, and makes meetings rare |
 #
 # ```
-# 1.3.1 atomics, barriers, ──→ 1.3.6 histogram ──┬─→ 1.3.5 reading such a kernel in a profiler
-#       grid-stride loops        (this lab)      ├─→ 2.3   tokens: how often does each occur?
-#                                                └─→ 3.2   quantisation: where to clip the activations
+# 1.3.1 atomics, barriers, ──→ 1.3.6 histogram ──┬─→ 2.3 language: how often does each token occur?
+#       grid-stride loops        (this lab)      └─→ 3.2 quantisation: where to clip the activations?
 # ```
 
 # %% [markdown]
@@ -842,7 +841,7 @@ if turns_seen:
     insight.bars(worst, ylabel="turns of all atomics", title="8,192 constant keys, 8 blocks of 128 threads")
 
 # %% [markdown]
-# On constant keys copies take seven eighths of the queue away. On uniform ones they save some 200 turns and pay for them with several times as many accesses to zero and merge eight tiles in place of one. A kernel has to choose before it sees the data; where the worst case hurts more than the overhead, as in most libraries, several copies win.
+# On constant keys copies take seven eighths of the queue away. On uniform ones they save some 200 turns and pay for them with several times as many accesses to zero and merge eight tiles in place of one. A kernel has to choose before it sees the data. NVIDIA's CUB takes another way to the same end: one tile for each block, and each thread first joins runs of equal neighbours (the second challenge below).
 #
 # *In production* the same choice returns as the *level of privatisation*: one accumulator for each device, block, warp or thread. The hotter the target and the smaller the accumulator, the lower you go. The sum of 1.3.1 went all the way down, to a register for each thread.
 
@@ -922,13 +921,13 @@ def kth_largest(x: np.ndarray, k: int) -> float:
     HINTS:
         1. np.ascontiguousarray(x).view(np.int32) are the bits; cuda.to_device and cuda.device_array put arrays there.
         2. A number of blocks for n elements rounds up. Counts start at 0 in each round.
-        3. The prefix grows by 8 bits a round: prefix * RADIX + digit. In the end it is the number itself, as bits.
+        3. The prefix grows by 8 bits a round, the new digit lowest. In the end it is the number itself: view its bits.
     """
     ### BEGIN SOLUTION
     if not 1 <= k <= x.size:
         raise ValueError(f"k must be in 1 to {x.size}, not {k}")
     threads = 256
-    blocks = (x.size + threads - 1) // threads
+    blocks = math.ceil(x.size / threads)
     words = cuda.to_device(np.ascontiguousarray(x).view(np.int32))
     keys = cuda.device_array(x.size, np.int32)
     prefix = 0
@@ -937,10 +936,10 @@ def kth_largest(x: np.ndarray, k: int) -> float:
         counts = cuda.to_device(np.zeros(RADIX, np.int32))
         spread_histogram[blocks, threads](keys, counts)
         found = counts.copy_to_host()
-        digit = RADIX - 1
-        while found[digit] < k:
+        for digit in reversed(range(RADIX)):
+            if found[digit] >= k:
+                break
             k -= int(found[digit])
-            digit -= 1
         prefix = prefix * RADIX + digit
     return float(np.array(prefix, np.int32).view(np.float32))
     ### END SOLUTION

@@ -4,7 +4,7 @@
 # %% hist-select
 def kth_largest(x: np.ndarray, k: int) -> float:
     threads = 256
-    blocks = (x.size + threads - 1) // threads
+    blocks = math.ceil(x.size / threads)
     words = cuda.to_device(np.ascontiguousarray(x).view(np.int32))
     keys = cuda.device_array(x.size, np.int32)
     prefix = 0
@@ -13,9 +13,9 @@ def kth_largest(x: np.ndarray, k: int) -> float:
         counts = cuda.to_device(np.zeros(RADIX, np.int32))
         spread_histogram[blocks, threads](keys, counts)
         found = counts.copy_to_host()
-        digit = RADIX - 1
-        while digit > 0 and found[digit] < k:
+        for digit in reversed(range(RADIX)):
+            if found[digit] >= k:
+                break
             k -= int(found[digit])
-            digit -= 1
         prefix = prefix * RADIX + digit
     return float(np.array(prefix, np.int32).view(np.float32))

@@ -6,7 +6,7 @@ def kth_largest(x: np.ndarray, k: int) -> float:
     if not 1 <= k <= x.size:
         raise ValueError(f"k must be in 1 to {x.size}, not {k}")
     threads = 256
-    blocks = (x.size + threads - 1) // threads
+    blocks = math.ceil(x.size / threads)
     words = cuda.to_device(np.ascontiguousarray(x).view(np.int32))
     keys = cuda.device_array(x.size, np.int32)
     prefix = 0
@@ -15,11 +15,10 @@ def kth_largest(x: np.ndarray, k: int) -> float:
         counts = cuda.to_device(np.zeros(RADIX, np.int32))
         spread_histogram[blocks, threads](keys, counts)
         found = counts.copy_to_host()
-        digit, left = RADIX - 1, k
-        while found[digit] < left:
-            left -= int(found[digit])
-            digit = max(digit - 1, 0)
-            if digit == 0:
+        left = k
+        for digit in reversed(range(RADIX)):
+            if found[digit] >= left:
                 break
+            left -= int(found[digit])
         prefix = prefix * RADIX + digit
     return float(np.array(prefix, np.int32).view(np.float32))
