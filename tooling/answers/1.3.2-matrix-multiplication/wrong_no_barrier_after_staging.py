@@ -1,4 +1,4 @@
-# loses: test-matmul-tiled, test-matmul-host keeps 3
+# loses: test-matmul-tiled, test-matmul-host keeps 2
 # The products start before the tile is complete.
 
 # %% matmul-tiled

@@ -10,7 +10,7 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     m, n, k = a.shape[0], b.shape[1], a.shape[1]
     if 0 in (m, n, k):
         return np.zeros((m, n), np.float32)
-    kernel, part = (register_matmul, BLOCK) if min(m, n) >= BLOCK else (tiled_matmul, TILE)
+    kernel, part = (register_matmul, BLOCK) if m >= BLOCK and n >= BLOCK else (tiled_matmul, TILE)
     if not b.flags.c_contiguous and b.T.flags.c_contiguous:
         kernel, part, b = transposed_matmul, TILE, b.T
     left, right = (cuda.to_device(np.ascontiguousarray(matrix)) for matrix in (a, b))

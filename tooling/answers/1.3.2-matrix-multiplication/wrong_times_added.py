@@ -3,7 +3,7 @@
 
 # %% matmul-roofline
 def roofline(m: int, n: int, k: int, rows: int, columns: int, gpu: GPU) -> Prediction:
-    if min(m, n, k, rows, columns) < 1:
+    if any(size < 1 for size in (m, n, k, rows, columns)):
         raise ValueError(f"all sizes must be at least 1: {m=}, {n=}, {k=}, {rows=}, {columns=}")
     flops = 2 * m * n * k
     nbytes = 4 * (m * k * -(-n // columns) + k * n * -(-m // rows) + m * n)
@@ -13,11 +13,7 @@ def roofline(m: int, n: int, k: int, rows: int, columns: int, gpu: GPU) -> Predi
 
 def resident_blocks(threads: int, shared: int, registers: int, gpu: GPU) -> tuple[int, str]:
     rounded = -(-threads // 32) * 32
-    limits = {
-        "blocks": gpu.blocks,
-        "threads": gpu.threads // rounded,
-        "shared memory": gpu.shared // (shared + 1024),
-        "registers": gpu.registers // (-(-registers // 8) * 8 * rounded),
-    }
+    limits = {"blocks": gpu.blocks, "threads": gpu.threads // rounded, "shared memory": gpu.shared // (shared + 1024)}
+    limits["registers"] = gpu.registers // (-(-registers // 8) * 8 * rounded)
     tightest = min(limits, key=limits.get)
     return limits[tightest], tightest
