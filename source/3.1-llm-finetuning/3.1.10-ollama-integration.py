@@ -1317,7 +1317,7 @@ def test_unit_gguf_header():
     # hint: an empty list of tensors is no error; the data would begin at the next multiple.
     check({}, {}, 32, "a file without tensors")
     checking.equal(read_header(file_of()), {"fields": {}, "tensors": {}, "data_start": 32}, what="header of an empty file")
-    eight = b"".join(field_of(key, 4, "I", 7) for key in ("k", "l")) + packed("m") + struct.pack("<I", 8) + packed("x" * 3)
+    eight = b"".join(field_of(key, 4, "I", 7) for key in ("k", "l")) + packed("m") + struct.pack("<I", 8) + packed("x" * 17)
     checking.equal(read_header(file_of(eight, 3))["data_start"], 96, what="data_start behind a header that ends at 96")
     ### END HIDDEN TESTS
 
@@ -1604,10 +1604,10 @@ def test_unit_gguf_module():
         base = draw_model(seed, **changes)
         adapted = with_adapter(base, seed)
         texts = [tiny.sentences(2, seed=seed + k) for k in range(2)]
-        # Errors over the spread of the logits. float32 through two blocks: a few hundred roundings of 6e-8. F16: weights off by up to
-        # 2**-11 and by 1.4e-4 in the mean square. Q8_0: a step of max|x| / 127 on values of spread max|x| / 2.2, so 0.5 %; three blocks
-        # of matrices add up to less than three times as much.
-        for kind, allowed in (("F32", 2e-5), ("F16", 2e-3), ("Q8_0", 2.5e-2)):
+        # Errors over the spread of the logits. float32 in transformers: a few hundred roundings of 6e-8. F16: a weight is off by 1.4e-4
+        # (2**-11 / sqrt 12, relative), Q8_0: by 5e-3 (a step of max / 127, a spread of max / 2.2); 16 matrices one after the other
+        # make 4 times that. Allowed is 5 times as much again, for models that add less than others.
+        for kind, allowed in (("F32", 2e-5), ("F16", 3e-3), ("Q8_0", 1e-1)):
             with scratch() as path:
                 convert(path, base, adapted, kind, tokenizer)
                 fields, tensors = load(path)

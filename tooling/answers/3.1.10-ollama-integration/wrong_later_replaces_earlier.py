@@ -10,7 +10,8 @@ def read_header(data: bytes) -> dict[str, Any]:
         raise ValueError(f"version {version}, and only 3 is known here")
     tensor_count, field_count = cursor.number("Q"), cursor.number("Q")
     for _ in range(field_count):
-        fields[read_value(cursor, 8)] = read_value(cursor, cursor.number("I"))
+        key = read_value(cursor, 8)
+        fields[key] = read_value(cursor, cursor.number("I"))
     for _ in range(tensor_count):
         if (name := read_value(cursor, 8)) in tensors:
             raise ValueError(f"the tensor {name!r} comes twice")
