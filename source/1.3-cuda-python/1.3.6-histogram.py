@@ -862,6 +862,12 @@ for value in magnitudes:
 
 # %% nbgrader={"grade": false, "grade_id": "hist-digits", "locked": true, "schema_version": 3, "solution": false, "task": false}
 RADIX = 256
+THREADS = 256  # of a block
+
+
+def blocks_for(n):
+    """Blocks of THREADS threads that give each of n elements a thread."""
+    return math.ceil(n / THREADS)
 
 
 @cuda.jit
@@ -920,21 +926,19 @@ def kth_largest(x: np.ndarray, k: int) -> float:
 
     HINTS:
         1. np.ascontiguousarray(x).view(np.int32) are the bits; cuda.to_device and cuda.device_array put arrays there.
-        2. A number of blocks for n elements rounds up. Counts start at 0 in each round.
+        2. [blocks_for(x.size), THREADS] launches either kernel. Counts start at 0 in each round.
         3. The prefix grows by 8 bits a round, the new digit lowest. In the end it is the number itself: view its bits.
     """
     ### BEGIN SOLUTION
     if not 1 <= k <= x.size:
         raise ValueError(f"k must be in 1 to {x.size}, not {k}")
-    threads = 256
-    blocks = math.ceil(x.size / threads)
     words = cuda.to_device(np.ascontiguousarray(x).view(np.int32))
     keys = cuda.device_array(x.size, np.int32)
     prefix = 0
     for shift in (24, 16, 8, 0):
-        digits[blocks, threads](words, shift, prefix, keys)
+        digits[blocks_for(x.size), THREADS](words, shift, prefix, keys)
         counts = cuda.to_device(np.zeros(RADIX, np.int32))
-        spread_histogram[blocks, threads](keys, counts)
+        spread_histogram[blocks_for(x.size), THREADS](keys, counts)
         found = counts.copy_to_host()
         for digit in reversed(range(RADIX)):
             if found[digit] >= k:
@@ -1007,7 +1011,7 @@ test_unit_select()
 # %% [markdown]
 # ### What just happened?
 #
-# A threshold among any number of values, by reading each four times and writing nothing but keys. A sort would have moved all of them several times. The rounds differ much: a gradient's first digits (sign and exponent) are crowded into a few bins, a hot spot, while its last digits are as good as random.
+# A threshold among any number of values, by reading each four times and writing nothing but keys. A sort would have moved all of them several times. The rounds differ much: a gradient's first digits (its exponents) are crowded into a few bins, a hot spot, while its last digits are as good as random.
 
 # %%
 def in_the_game(x, k):

@@ -5,15 +5,13 @@
 def kth_largest(x: np.ndarray, k: int) -> float:
     if not 1 <= k <= x.size:
         raise ValueError(f"k must be in 1 to {x.size}, not {k}")
-    threads = 256
-    blocks = math.ceil(x.size / threads)
     words = cuda.to_device(np.ascontiguousarray(x).view(np.int32))
     keys = cuda.device_array(x.size, np.int32)
     prefix = 0
     counts = cuda.to_device(np.zeros(RADIX, np.int32))
     for shift in (24, 16, 8, 0):
-        digits[blocks, threads](words, shift, prefix, keys)
-        spread_histogram[blocks, threads](keys, counts)
+        digits[blocks_for(x.size), THREADS](words, shift, prefix, keys)
+        spread_histogram[blocks_for(x.size), THREADS](keys, counts)
         found = counts.copy_to_host()
         for digit in reversed(range(RADIX)):
             if found[digit] >= k:

@@ -5,15 +5,13 @@
 def kth_largest(x: np.ndarray, k: int) -> float:
     if not 1 <= k <= x.size:
         raise ValueError(f"k must be in 1 to {x.size}, not {k}")
-    threads = 256
-    blocks = math.ceil(x.size / threads)
     words = cuda.to_device(np.ascontiguousarray(x).view(np.int32))
     keys = cuda.device_array(x.size, np.int32)
     prefix = 0
     for shift in (24, 16, 8, 0):
-        digits[blocks, threads](words, shift, prefix, keys)
+        digits[blocks_for(x.size), THREADS](words, shift, prefix, keys)
         counts = cuda.to_device(np.zeros(RADIX, np.int32))
-        spread_histogram[blocks, threads](keys, counts)
+        spread_histogram[blocks_for(x.size), THREADS](keys, counts)
         found = counts.copy_to_host()
         left = k
         for digit in reversed(range(RADIX)):
