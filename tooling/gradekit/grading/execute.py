@@ -30,6 +30,7 @@ from gradekit.grading.planting import Garden, Planter, earned, fresh, guarded
 from gradekit.integrity.canaries import KIND, SHARE, Coverage, Step
 from gradekit.integrity.evidence import Evidence
 from gradekit.integrity.findings import scan
+from gradekit.integrity.given import given_names
 from gradekit.integrity.guard import Guard
 from gradekit.kernels import Death, ForkServer, KernelRequest, SandboxedNotebookClient
 from gradekit.kernels.manager import SandboxedKernelManager
@@ -151,7 +152,11 @@ async def _run(run: _Run, job: Job, server: ForkServer, request: KernelRequest, 
             return
         _check_not_lost(death, taken_counts)
         first = fatal + 1
-    run.ended = f"{1 + MAX_RESTARTS} kernels died in this notebook; the rest was not run"
+        if time.monotonic() - run.started > job.limits.doubled().wall_s:
+            run.ended = f"its kernels took more than twice {job.limits.wall_s:g} s; the rest was not run"
+            break
+    else:
+        run.ended = f"{1 + MAX_RESTARTS} kernels died in this notebook; the rest was not run"
     for index in range(first, len(run.notebook.cells)):
         run.died.setdefault(index, run.ended)
 
@@ -226,6 +231,7 @@ async def _run_from(
         here: dict[int, NotebookNode] = {}
         seconds: dict[int, float] = {}
         planter = Planter(client, guard, run.garden) if run.garden and plan else None
+        students = _students_names(job)
         count = 0  # the kernel keeps no history, which could show a test's source to the cells after it
         for index, cell in enumerate(shown.cells):
             if cell.cell_type != "code" or not cell.source.strip() or index in run.died:
@@ -242,9 +248,10 @@ async def _run_from(
 
             start = time.monotonic()
             graded, locked = role_of(cell) is Role.TEST, cell.metadata.get("nbgrader", {}).get("locked", False)
+            gives = given_names(cell.source) - students if locked else ()
             try:
                 run.evidence += await guarded(
-                    client, guard, cell, index, graded=graded, locked=locked, finish=finish
+                    client, guard, cell, index, graded=graded, locked=locked, gives=gives, finish=finish
                 )
                 if planter and plan:
                     await planter.work(plan.get(index, ()))
@@ -266,6 +273,12 @@ async def _run_from(
             await _plant(run, Garden(job.plants, earned(here, seconds), own, SHARE * own), client, guard)
         run.evidence += guard.close()
     return None
+
+
+def _students_names(job: Job) -> frozenset[str]:
+    """What exercises are to define: a locked cell may have defined the same before."""
+    exercises = [source for cell in job.target.cells if cell.solution for source in (cell.source, cell.released)]
+    return frozenset().union(*map(given_names, exercises), *(plant.binds for plant in job.plants))
 
 
 def _written(notebook: NotebookNode, job: Job, findings: list[str]) -> str:

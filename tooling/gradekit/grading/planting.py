@@ -9,7 +9,7 @@ import copy
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbformat import NotebookNode
@@ -205,17 +205,19 @@ async def guarded(
     *,
     graded: bool,
     locked: bool,
+    gives: Collection[str] = (),
     finish: Callable[[NotebookNode], None] = lambda cell: None,
 ) -> list[Evidence]:
     """Run a cell between the guard's two looks, and return what these saw.
 
     Args:
+        gives: see ``Guard.before``.
         finish: completes the cell's outputs before it is looked at whether it failed.
 
     Raises:
         DeadKernelError: the kernel ended.
     """
-    guard.before(index, graded, locked=locked)
+    guard.before(index, graded, locked=locked, gives=gives)
     guard.sent(cell.source)
     await client.async_execute_cell(cell, index, store_history=False)
     finish(cell)

@@ -10,6 +10,7 @@ import contextlib
 import secrets
 import socket
 import threading
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from gradekit.integrity.evidence import Evidence
@@ -46,23 +47,27 @@ class Guard:
         self._over = False  # the kernel has ended
         self._cell, self._graded, self._source = 0, False, ""
         self._saw: tuple[bool, list[str]] | None = None
+        self._standing: list[tuple[str, str]] = []
 
     def listen(self, board: Board) -> None:
         """Confirm evidence from now on, in the switchboard's thread."""
         self._board = board
         board.call(lambda: board.watch(self._evidence, 1, lambda _: self._hear()))
 
-    def before(self, cell_index: int, graded: bool, *, locked: bool | None = None) -> None:
+    def before(
+        self, cell_index: int, graded: bool, *, locked: bool | None = None, gives: Collection[str] = ()
+    ) -> None:
         """Call before a code cell runs; puts everything back if it is graded.
 
         Args:
             cell_index: its index in the notebook, for the evidence.
             graded: whether its verdict counts.
             locked: whether its source is the course's own, not the student's; by default as ``graded``.
+            gives: the names of modules, functions and classes that it gives to the notebook, which are kept for tests.
         """
         self._cell, self._graded, self._source, self._saw = cell_index, graded, "", None
         locked = graded if locked is None else locked
-        rows = self._order([["before", str(cell_index), str(int(graded)), str(int(locked))]])
+        rows = self._order([["before", str(cell_index), str(int(graded)), str(int(locked)), *sorted(gives)]])
         with self._lock:
             self._found += [(row[0], row[1]) for row in rows]
 
@@ -80,6 +85,10 @@ class Guard:
         with self._lock:
             found, self._found = self._found, []
         cell = f"cell {cell_index}"
+        if not self._graded:
+            self._standing += [(kind, f"earlier, in {cell}: {what}") for kind, what in found if kind in _LASTING]
+        elif self._standing:
+            found = [*self._standing, *found]
         evidence = [Evidence(kind, cell, what, self._graded) for kind, what in found if kind not in _BY_NAME]
         told: dict[str, list[str]] = {name: [what for kind, what in found if kind == name] for name in _BY_NAME}
         for kind, name, *_ in rows:
@@ -187,6 +196,8 @@ _SUMMARIES = (
 )
 
 
+#: What was taken hold of before a test can be used in it without being seen.
+_LASTING = ("memory", "disguise")
 _BY_NAME = ("restored", "weaker")
 
 

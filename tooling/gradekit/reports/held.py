@@ -23,6 +23,11 @@ MEANING = {
     "frames": "Code that the test called looked at the test itself, where it could read what is expected.",
     "cut": "The line on which the kernel reports what it sees went dead.",
     "forged": "The kernel's reports are not what they must be, as if something else had written them.",
+    "memory": "The notebook got hold of memory, or of native functions, around Python: that cannot be watched.",
+    "audit": "The notebook asked to be told of what the interpreter does, the code of tests included.",
+    "disguise": "The notebook gave its own code the name of a library's or a test's file.",
+    "broken": "The guard itself failed at something that the notebook did. That may be a fault of the guard.",
+    "weaker": "This Python shows less of what is changed and put back: see docs/decisions.md, 34.",
     "static": "Code worth reading. It holds no points by itself.",
 }
 TODO = (

@@ -7,16 +7,20 @@ In ``nbgrader_config.py``, so that ``nbgrader generate_feedback`` and the formgr
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
+from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbconvert.exporters import HTMLExporter
 from nbformat import NotebookNode
+from nbformat.v4 import new_output
 from nbgrader.converters.base import BaseConverter
 
+from gradekit.grading.plan import RECORD
 from gradekit.reports.hide import hide
 from gradekit.reports.safe_html import Sanitize, markdown2html
 
@@ -39,6 +43,9 @@ class FeedbackExporter(HTMLExporter):
         """One page. ``resources["nbgrader"]`` names student and notebook, as nbgrader's converters give it."""
         self.register_filter("markdown2html", markdown2html)
         shown = hide(nb, self._handed_in(resources or {}), self.config)
+        for cell in shown.cells:
+            if cell.metadata.get("nbgrader", {}).get("grade_id") in self._reached(resources or {}):
+                cell.outputs = [new_output("stream", text=f"{HELD}\n")]
         shown, resources = Sanitize().preprocess(shown, resources)
         page, resources = super().from_notebook_node(shown, resources, **kw)
         return _with_policy(page), resources
@@ -51,6 +58,21 @@ class FeedbackExporter(HTMLExporter):
             if NOTE_FOR_STAFF in str(own.get("comment")):
                 own["comment"] = HELD
         return nb, resources
+
+    def _reached(self, resources: dict[str, Any]) -> set[str]:
+        """The tests that the student's code may have read: what they show may be what it found there."""
+        names = resources.get("nbgrader", {})
+        if not isinstance(self.parent, BaseConverter) or not names:
+            return set()
+        folder = self.parent.coursedir.format_path(
+            self.parent.coursedir.autograded_directory, names["student"], names["assignment"]
+        )
+        try:
+            record = json.loads(Path(folder, RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return set()
+        evidence = [e for one in record["notebooks"] if one["name"] == names["notebook"] for e in one["evidence"]]
+        return {one["cell"] for one in evidence if one["holds"]}
 
     def _handed_in(self, resources: dict[str, Any]) -> NotebookNode | None:
         """The student's notebook as it was submitted, when the submission is still there and can be read."""

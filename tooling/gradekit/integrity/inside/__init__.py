@@ -15,7 +15,8 @@ import sys
 from types import CodeType
 from typing import Any
 
-_PARTS = ("versions", "channel", "protect", "snapshot", "shell", "audit", "curtain", "modes", "watch")
+_PARTS = ("versions", "channel", "protect", "snapshot", "shell", "audit", "curtain", "modes",
+          "signals", "dispatcher", "given", "watch")  # fmt: skip
 
 
 def read() -> list[tuple[str, CodeType]]:

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
-_getframe = sys._getframe
+_getframe, _refcount = sys._getframe, sys.getrefcount
+#: References to a frame that nobody keeps: its generator's, a variable's, an argument's.
+_UNKEPT = 3
 
 #: Event -> what it gives, while a graded cell runs.
 REACHES = {
@@ -32,6 +34,7 @@ REACHES = {
     "ctypes.addressof": "an object's address",
 }
 _FRAMES_OF = frozenset(("tb_frame", "gi_frame", "cr_frame", "ag_frame"))
+_RESUMES = 0x20 | 0x80 | 0x200  # the flags of generators and coroutines: such a frame runs again, below another caller
 _CODE = frozenset(("__code__", "__defaults__", "__kwdefaults__"))
 WATCHED = frozenset(REACHES) | {
     "sys._getframe", "object.__getattr__", "object.__setattr__", "object.__delattr__", "exec", "compile",
@@ -65,6 +68,7 @@ class Auditor:
         self.report = report
         self.graded = False
         self.trusted: set[str] = set()  # file names of locked cells
+        self._resumable: list[FrameType] = []  # frames of generators that the notebook has looked at
         self.replaced: list[tuple[Any, str, Any]] = []
         self.protected: Callable[[Any], bool] = lambda function: False
 
@@ -89,9 +93,10 @@ class Auditor:
         elif event in REACHES:
             if self.graded:
                 self._reached(REACHES[event], asker)
+            elif event.startswith("ctypes."):
+                self._prepared(REACHES[event], asker)
         elif event == "ctypes.dlsym":
-            if self.graded and str(args[1]).startswith(("Py", "_Py")):
-                self._reached("the interpreter's own functions", asker)
+            self._prepared(f"the function {args[1]} of a native library", asker)
         elif event == "open":
             self._opened(args[0])
         elif event == "compile" or event == "code.__new__":
@@ -99,6 +104,16 @@ class Auditor:
         elif event == "sys.addaudithook" and self._notebook_behind(asker) is not None:
             self.report("audit", "added an audit hook, which would have seen the code of the tests; it was refused")
             raise Refused("audit hooks are not allowed here")
+
+    def begin(self) -> None:
+        """A graded cell starts. A generator's frame leads nowhere now, and to the test once it is resumed there."""
+        kept, self._resumable = self._resumable, []
+        while kept:
+            frame = kept.pop()
+            if _refcount(frame) > _UNKEPT:
+                self._resumable.append(frame)
+                name = frame.f_code.co_name
+                self.report("frames", f"the notebook keeps the frame of its generator {name}, which leads to the test")
 
     # -- who asks --------------------------------------------------------------------------------------------------
 
@@ -121,13 +136,23 @@ class Auditor:
             where = f"line {frame.f_lineno} of {frame.f_code.co_name}"
             self.report("frames", f"while the test ran, the notebook ({where}) reached for {what}")
 
+    def _prepared(self, what: str, asker: FrameType) -> None:
+        """Around Python: what is taken hold of before a test can be used in it without being seen."""
+        frame = self._notebook_behind(asker)
+        if frame is not None:
+            self.report("memory", f"line {frame.f_lineno} of {frame.f_code.co_name} reached for {what}")
+
     def _frame_read(self, obtained: FrameType | None, asker: FrameType) -> None:
         """Evidence when the way from this frame up leads to a test's, whose variables hold what it expects."""
+        if obtained is None:
+            return
         if self._leads_to_test(obtained):
             if self.is_library(asker.f_code) and not _hands_frames_over(asker.f_code):
                 self._beyond_caller(obtained, asker)
             else:
                 self._reached("the frames of its callers", asker)
+        elif obtained.f_code.co_flags & _RESUMES and self._notebook_behind(asker) is not None:
+            self._resumable = [frame for frame in self._resumable if frame is not obtained] + [obtained]
 
     def _leads_to_test(self, frame: FrameType | None) -> bool:
         while frame is not None:

@@ -18,8 +18,11 @@ from typing import Any
 from gradekit.integrity.inside import channel, protect
 from gradekit.integrity.inside.audit import WATCHED, Auditor, Refused
 from gradekit.integrity.inside.curtain import Curtain
+from gradekit.integrity.inside.dispatcher import Dispatcher
+from gradekit.integrity.inside.given import Given
 from gradekit.integrity.inside.modes import Modes
 from gradekit.integrity.inside.shell import Shell
+from gradekit.integrity.inside.signals import Signals
 from gradekit.integrity.inside.snapshot import Snapshot
 
 _read, _write, _exit, _getpid = os.read, os.write, os._exit, os.getpid
@@ -49,6 +52,7 @@ class Watch:
         self._cell = ""
         self._armed = False
         self._begun = self._source = ""
+        self._gives: list[str] = []
 
     def take(self, shell: Any, kernel: Any, library: tuple[str, ...]) -> None:
         """Remember what is right. In the fork server, after all imports."""
@@ -61,8 +65,10 @@ class Watch:
         self._import: CodeType = sys.modules["_frozen_importlib"]._call_with_frames_removed.__code__
         self._run_cell: CodeType = interactive.run_cell_async.__code__
         self._curtain, self._modes = Curtain(shell, kernel), Modes(self._is_librarys_own)
+        self._signals, self._dispatcher = Signals(self._is_librarys_own), Dispatcher()
         self.snapshot = Snapshot()
         self.shell = Shell(shell, kernel)
+        self._given = Given(shell.user_ns)
         self.auditor = Auditor(library, self._report)
         self.auditor.trusted.add(_getframe(0).f_code.co_filename)  # nobody reads this thread's frames either
         self.auditor.replaced = self.snapshot.replaced
@@ -96,13 +102,15 @@ class Watch:
                 answer = [["broken", f"{type(error).__name__}: {error}"]]
             _write(self._commands, channel.pack(self._key, b"answer", number, answer))
 
-    def _before(self, cell: str, graded: str, locked: str) -> list[list[str]]:
+    def _before(self, cell: str, graded: str, locked: str, *gives: str) -> list[list[str]]:
         self._cell, self._told, self._begun, self._source = cell, set(), "", ""
-        self._locked = locked == "1"
+        self._locked, self._gives = locked == "1", list(gives)
         found: list[list[str]] = []
         self.snapshot.admit()
-        if graded == "1":
+        if graded == "1" or gives:
             found = [["restored", name] for name in self._restore()]
+        if graded == "1":
+            found += [["tampered", f"torch's {name} was given another kernel"] for name in self._dispatcher.changed()]
         self.snapshot.look()
         self._armed = True
         self.auditor.graded = graded == "1"
@@ -112,6 +120,7 @@ class Watch:
 
     def _after(self) -> list[list[str]]:
         found = []
+        self._given.learn(self._gives)
         if self.auditor.graded:
             found += [["silent", title] for title in self.snapshot.silent()]
             found += [["tampered", name] for name in self._restore()]
@@ -140,7 +149,7 @@ class Watch:
         return ["1" if values.get("last_execution_succeeded") is True else "0", text]
 
     def _restore(self) -> list[str]:
-        return self.snapshot.restore() + self.shell.restore(self._is_librarys_own)
+        return self.snapshot.restore() + self.shell.restore(self._is_librarys_own) + self._given.restore()
 
     def _is_librarys_own(self, value: Any) -> bool:
         return protect.is_librarys_own(value, self.snapshot.library)
@@ -191,7 +200,9 @@ class Watch:
         if self.auditor.graded:
             _settrace(None)
             _setprofile(None)
+            self.auditor.begin()
             self._modes.restore()
+            self._signals.restore()
             self._restore()
             sys.displayhook = self.shell.displayhook  # IPython's own for this cell, which shows the last expression
             self.snapshot.look()

@@ -1,5 +1,6 @@
 # Exchanges the code of the assertion helper in memory through an array with strides of its own choice, during the test
 # only; every later call is honest.
+# known: NumPy reads and writes any address that it is told; only an answer in another process than its test has no test to change.
 # succeeds: points test-softmax
 
 # %% softmax

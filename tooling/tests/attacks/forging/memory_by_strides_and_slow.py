@@ -1,4 +1,5 @@
 # Exchanges the helper's code in memory at every call, and is so slow that running the test again costs too much.
+# known: as memory_by_strides; a slow test leaves no time for a canary, which its coverage says.
 # succeeds: points test-softmax
 
 # %% softmax

@@ -1,4 +1,5 @@
 # Asks from a greenlet for the frame of its suspended parent.
+# known: greenlet shows the frame of whoever is suspended; an answer that runs in another process than its test would see none.
 # succeeds: points test-softmax
 
 # %% softmax

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from gradekit.integrity import inside
 from gradekit.integrity.evidence import Evidence
+from gradekit.integrity.given import given_names
 from gradekit.integrity.inside import versions
 from gradekit.kernels import ForkServer, SandboxedNotebookClient
 from gradekit.kernels.client import DeadKernelError
@@ -18,6 +19,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 
 TEST = "#! graded\n"
+GIVEN = "#! given\n"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,12 @@ def run(server: ForkServer, *sources: str) -> Ran:
             client = SandboxedNotebookClient(notebook, km=manager, timeout=30)
             async with client.async_setup_kernel(cleanup_kc=True):
                 for index, cell in enumerate(notebook.cells):
-                    manager.guard.before(index, graded=cell.source.startswith(TEST))
+                    manager.guard.before(
+                        index,
+                        graded=cell.source.startswith(TEST),
+                        locked=cell.source.startswith((TEST, GIVEN)),
+                        gives=given_names(cell.source) if cell.source.startswith(GIVEN) else (),
+                    )
                     await client.async_execute_cell(cell, index, store_history=False)
                     evidence.append(manager.guard.after(index))
 
@@ -186,6 +193,57 @@ def test_what_is_the_students_own_stays(server: ForkServer) -> None:
     )
     assert not any(ran.evidence)
     assert ran.text(2) == "{'seen': 1} True 0.6229016948897019 ignore /submission/helpers\n"
+
+
+IMPORTS = GIVEN + "import statistics\ndef loop(x):\n    return 1\nclass Kept:\n    pass\nmine = 1"
+REBOUND = {
+    "a fake module": ("import types\nstatistics = types.SimpleNamespace(median=max)", "assert statistics.median([1, 2, 4]) == 2"),
+    "a given function": ("def loop(x):\n    return 2", "assert loop(0) == 1"),
+    "a given class": ("Kept = 5", "Kept()"),
+    "a deleted name": ("del loop", "assert loop(0) == 1"),
+}
+
+
+@pytest.mark.parametrize("name", REBOUND)
+def test_the_courses_own_names_are_put_back(server: ForkServer, name: str) -> None:
+    change, test = REBOUND[name]
+    ran = run(server, IMPORTS, change, TEST + test)
+    assert not ran.errors and not ran.kinds[2]
+    assert [e.kind for e in ran.evidence[2]] == ["restored"]
+
+
+def test_given_values_are_the_students_to_change(server: ForkServer) -> None:
+    ran = run(server, IMPORTS, "mine += 1\nimport statistics as other", TEST + "assert mine == 2 and other is statistics")
+    assert not ran.errors and not any(ran.evidence)
+
+
+def test_a_given_name_that_is_replaced_during_the_test_is_noticed(server: ForkServer) -> None:
+    ran = run(server, IMPORTS, "def f(x):\n    globals()['loop'] = f\n    return 4", TEST + HONEST_TEST)
+    assert ran.kinds[2] == {"tampered"}
+
+
+def test_a_locked_cell_imports_no_fake(server: ForkServer) -> None:
+    fake = "import sys, types\nsys.modules['sndhdr'] = types.ModuleType('sndhdr')"
+    assert not run(server, fake, GIVEN + "import sndhdr\nsndhdr.what").errors
+
+
+def test_a_handler_of_the_notebooks_own_is_silenced(server: ForkServer) -> None:
+    handler = "import signal\nseen = []\nsignal.signal(signal.SIGUSR1, lambda n, f: seen.append(f))"
+    ran = run(server, handler, TEST + "import signal; signal.raise_signal(signal.SIGUSR1); assert not seen")
+    assert not ran.errors
+
+
+def test_memory_that_was_reached_before_the_test_holds_it(server: ForkServer) -> None:
+    reach = "import ctypes\nf = ctypes.pythonapi.PyEval_GetFrame"
+    ran = run(server, "x = 1", reach, TEST + "assert True", "y = 1", TEST + "assert True")
+    assert [bool(kinds) for kinds in ran.kinds] == [False, False, True, False, True]
+    assert ran.kinds[2] == {"memory"}
+
+
+def test_a_generators_frame_that_is_kept_holds_the_test(server: ForkServer) -> None:
+    make = "def g():\n    yield 1\n    yield 2\nit = g(); "
+    assert run(server, make + "frame = it.gi_frame", TEST + "assert next(it)").kinds[1] == {"frames"}
+    assert not any(run(server, make + "print(it.gi_frame.f_lineno)", TEST + "assert next(it)").evidence)
 
 
 # -- what is noticed while a test runs ---------------------------------------------------------------------------------
@@ -439,6 +497,7 @@ def test_without_stamps_a_patch_is_still_put_back_and_the_weakness_is_told(monke
          if name.endswith(".versions") else code)
         for name, code in inside.read()
     ]  # fmt: skip
+    monkeypatch.delattr(inside, "versions")  # else the real one would be found there
     guard = inside.load(spoiled)
     shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell.instance()
     guard.take(shell, shell, ("/nowhere/",))
