@@ -29,6 +29,8 @@ def register_matmul(a, b, c):
                     sums[i, j] += left[i] * right
         cuda.syncthreads()
     for i in range(MICRO):
+        row = top + MICRO * y + i
         for j in range(MICRO):
-            if top + MICRO * y + i < m and side + MICRO * x + j < n:
-                c[top + MICRO * y + i, side + MICRO * x + j] = sums[i, j]
+            col = side + MICRO * x + j
+            if row < m and col < n:
+                c[row, col] = sums[i, j]

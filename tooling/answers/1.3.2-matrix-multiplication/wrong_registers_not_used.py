@@ -25,6 +25,8 @@ def register_matmul(a, b, c):
                     sums[i, j] += tile_a[y + TILE * i, p] * tile_b[p, x + TILE * j]
         cuda.syncthreads()
     for i in range(MICRO):
+        row = top + TILE * i
         for j in range(MICRO):
-            if top + TILE * i < m and side + TILE * j < n:
-                c[top + TILE * i, side + TILE * j] = sums[i, j]
+            col = side + TILE * j
+            if row < m and col < n:
+                c[row, col] = sums[i, j]

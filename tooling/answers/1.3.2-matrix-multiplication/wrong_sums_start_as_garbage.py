@@ -26,6 +26,8 @@ def register_matmul(a, b, c):
                     sums[i, j] += left[i] * right
         cuda.syncthreads()
     for i in range(MICRO):
+        row = top + TILE * i
         for j in range(MICRO):
-            if top + TILE * i < m and side + TILE * j < n:
-                c[top + TILE * i, side + TILE * j] = sums[i, j]
+            col = side + TILE * j
+            if row < m and col < n:
+                c[row, col] = sums[i, j]
