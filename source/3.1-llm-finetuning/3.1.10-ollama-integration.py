@@ -75,6 +75,7 @@
 # %% nbgrader={"grade": false, "grade_id": "gguf-given-setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
 import contextlib
 import copy
+import io
 import json
 import math
 import re
@@ -91,11 +92,16 @@ import gguf
 import numpy as np
 import torch
 from labkit import checking, insight, tiny
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GPT2Tokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+from transformers.utils.logging import disable_progress_bar
 
 # %% nbgrader={"grade": false, "grade_id": "gguf-given-settings", "locked": true, "schema_version": 3, "solution": false, "task": false}
 warnings.filterwarnings("ignore")  # from inside transformers and peft, nothing to do with you
 torch.set_num_threads(1)  # with matrices this small, a second thread would mostly wait for the first
+disable_progress_bar()
 
 # %% [markdown]
 # Readiness check: the skills, run. It should print `ready`.
@@ -203,9 +209,6 @@ def draw_model(seed: int, **changes: Any) -> nn.Module:
 
 
 # %% nbgrader={"grade": false, "grade_id": "gguf-given-draw-adapter", "locked": true, "schema_version": 3, "solution": false, "task": false}
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-
-
 def with_adapter(model: nn.Module, seed: int, rank: int = 4, alpha: float = 6.0) -> nn.Module:
     """A copy of the model with a random LoRA adapter by peft."""
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
@@ -297,7 +300,7 @@ def test_unit_gguf_merge():
     check(seed + 1, 16, 4.0, "an adapter of rank 16")
     # check: bf16, and no adapter at all
     # hint: the dtype of each weight stays what it was.
-    pair = {"base_model.model.x.lora_A.weight": torch.full((1, 2), 0.1), "base_model.model.x.lora_B.weight": torch.ones(2, 1)}
+    pair = {f"base_model.model.x.lora_{k}.weight": v.bfloat16() for k, v in (("A", torch.full((1, 2), 0.1)), ("B", torch.ones(2, 1)))}
     got = merge_adapter({"x.weight": torch.ones(2, 2, dtype=torch.bfloat16)}, pair, 0.25)["x.weight"]
     checking.equal(got, torch.full((2, 2), 1.025).bfloat16(), what="a merged bf16 weight")
     checking.equal(merge_adapter({"x.weight": got}, {}, 1.0), {"x.weight": got}, what="weights without an adapter")
@@ -518,7 +521,8 @@ def quantize_q8_0(x: np.ndarray) -> np.ndarray:
     Returns:
         uint8, (..., columns // 32 * 34): for each 32 columns in a row 2 bytes of d = max|x| / 127 as float16, then 32 int8. d and
         1 / d are computed in float32; the integers are x * (1 / d), with the d *before* it is rounded to float16, rounded to
-        the nearest integer, ties away from zero. A block of zeros is 34 zero bytes.
+        the nearest integer, ties away from zero. A block of zeros is 34 zero bytes; it must be had without dividing by zero and without
+        casting NaN, which gives other bytes on other processors (the test runs with np.errstate(divide="raise", invalid="raise")).
 
     Raises:
         ValueError: the number of columns is no multiple of 32, or a value is not finite, or a d is above 65504, the largest
@@ -543,14 +547,13 @@ def quantize_q8_0(x: np.ndarray) -> np.ndarray:
     """
     ### BEGIN SOLUTION
     if x.shape[-1] % 32:
-        raise ValueError(f"{x.shape[-1]} columns are no multiple of 32")
+        raise ValueError("the number of columns is no multiple of 32")
     blocks = np.ascontiguousarray(x).reshape(-1, 32)
-    scale = np.abs(blocks).max(axis=1, keepdims=True) / np.float32(127)
+    scale = np.abs(blocks).max(axis=1, keepdims=True) / 127
     if not (scale <= 65504).all():
         raise ValueError("a value is not finite, or too large for a float16 scale")
-    inverse = 1 / np.where(scale == 0, np.float32(1), scale)
-    scaled = blocks * inverse
-    integers = np.trunc(scaled + np.copysign(np.float32(0.5), scaled)).astype(np.int8)
+    scaled = blocks * (1 / np.where(scale > 0, scale, 1))
+    integers = np.trunc(scaled + np.copysign(0.5, scaled)).astype(np.int8)
     joined = np.concatenate([scale.astype(np.float16).view(np.uint8), integers.view(np.uint8)], axis=1)
     return joined.reshape(*x.shape[:-1], x.shape[-1] // 32 * 34)
     ### END SOLUTION
@@ -560,12 +563,12 @@ def quantize_q8_0(x: np.ndarray) -> np.ndarray:
 Q8_0 = gguf.GGMLQuantizationType.Q8_0
 
 
-def without_library(x: np.ndarray) -> np.ndarray:
-    """Your quantize_q8_0, while the gguf package's own does not work."""
+def without_library(x: np.ndarray, errors: str = "raise") -> np.ndarray:
+    """Your quantize_q8_0, while the gguf package's own does not work, and 1 / 0 and casts of NaN are errors."""
     def refuse(blocks: np.ndarray) -> np.ndarray:
         raise AssertionError("gguf.quants does not work here: quantise with NumPy alone")
 
-    with mock.patch.object(gguf.quants.Q8_0, "quantize_blocks", refuse), np.errstate(all="ignore"):
+    with mock.patch.object(gguf.quants.Q8_0, "quantize_blocks", refuse), np.errstate(divide=errors, invalid=errors):
         return quantize_q8_0(x)
 
 
@@ -582,7 +585,7 @@ def test_unit_gguf_q8():
     line = np.linspace(-3, 3, 192, dtype=np.float32)
     check(line.reshape(2, 96), "a line in two rows")
     check(np.zeros((1, 32), dtype=np.float32), "zeros")
-    checking.raises(ValueError, without_library, line[:33].reshape(1, 33), what="33 columns")
+    checking.raises(ValueError, without_library, np.ones((32, 33), dtype=np.float32), what="33 columns")
     ### BEGIN HIDDEN TESTS
     # check: random weights of many sizes, with outliers
     # hint: is the scale that of the block, and is it rounded to float16 only for storage?
@@ -596,7 +599,7 @@ def test_unit_gguf_q8():
     check(ties, "multiples of one half")
     # check: other axes, and values that do not lie side by side
     # hint: blocks run along the last axis, whatever the strides.
-    check(weights.reshape(4, 16, 256), "three axes")
+    check(weights.reshape(4, 4, 1024), "three axes")
     check(weights.T[:, ::2], "every other column of a transposed matrix")
     check(weights[:0], "no rows")
     # check: the error bound
@@ -607,10 +610,13 @@ def test_unit_gguf_q8():
     assert (np.abs(got - weights.reshape(-1, 32)) <= largest * (1 / 254 + 2**-11) * 1.001 + 127 * 2**-25).all(), "the error bound"
     # check: values that cannot be stored
     # hint: infinity, NaN and a scale above 65504 are refused, wherever they stand.
-    for value in (np.inf, -np.inf, np.nan, 1e7):
-        bad = np.ones((2, 64), dtype=np.float32)
-        bad[1, 40] = value
-        checking.raises(ValueError, without_library, bad, what=f"the value {value}")
+    for value in (np.inf, -np.inf, np.nan, 1e7, 65504 * 127, 65505 * 127):
+        x = np.ones((2, 64), dtype=np.float32)
+        x[1, 40] = value
+        if value == 65504 * 127:
+            check(x, "the largest scale")
+        else:
+            checking.raises(ValueError, without_library, x, "ignore", what=f"the value {value}")
     ### END HIDDEN TESTS
 
 
@@ -651,6 +657,7 @@ if errors:
     insight.bars(errors, ylabel="error / spread of plain weights", log=True)
     print({name: f"{error:.2%}" for name, error in errors.items()})
 
+
 # %% [markdown]
 # **What it means in production.** Large language models do have outliers, in a few columns above all. Small blocks are the simplest
 # defence, at half a bit a weight for the scales. The K-quants that you meet in 3.2.6 go to 4 bits with the same idea on two levels.
@@ -660,13 +667,109 @@ if errors:
 #
 # ### Exercise 4: what a runtime has to know
 #
-# The tensors are numbers without a meaning. Fields say how many heads they have, how RoPE turns, and which id is which text.
-# First a tokenizer: byte-pair encoding in the manner of GPT-2, trained on the spot, ChatML with its special tokens.
+# The tensors are numbers without a meaning. Fields say how many heads they have and how RoPE turns. A runtime has defaults for some of
+# them, which makes a forgotten one worse: nothing complains.
+
+# %% nbgrader={"grade": false, "grade_id": "gguf-model", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def model_fields(config: PretrainedConfig) -> dict[str, Any]:
+    """The fields of a GGUF file that describe a Llama.
+
+    Args:
+        config: a LlamaConfig.
+
+    Returns:
+        A dict of str, int and float. "general.architecture": "llama". After "llama.": "vocab_size", "context_length",
+        "embedding_length" (hidden size), "block_count", "feed_forward_length", "attention.head_count", "attention.head_count_kv",
+        "attention.layer_norm_rms_epsilon", "attention.key_length", "attention.value_length" and "rope.dimension_count" (all
+        three: the width of a head), "rope.freq_base".
+
+    Raises:
+        ValueError: config.rope_parameters["rope_type"] is not "default".
+
+    TODO: Refuse what the file could not say, then copy the numbers from the config.
+
+    APPROACH:
+        1. Refuse scaled RoPE, because without its factors the file would be wrong, and only for long texts.
+        2. Take the width of a head from config.head_dim, because it need not be hidden size / heads.
+        3. Leave nothing to defaults, because each runtime has its own.
+
+    EXAMPLE:
+        >>> fields = model_fields(draw_model(0).config)
+        >>> fields["llama.rope.freq_base"], fields["llama.attention.head_count_kv"]
+        (50000.0, 2)
+
+    HINTS:
+        1. `print(draw_model(0).config)` shows what transformers calls these numbers.
+        2. The rope's base is config.rope_parameters["rope_theta"].
+        3. Prefix the keys in a second step: {f"llama.{key}": value for ...}.
+    """
+    ### BEGIN SOLUTION
+    rope = config.rope_parameters
+    if rope["rope_type"] != "default":
+        raise ValueError(f"rope of type {rope['rope_type']!r} needs factors that this file does not carry")
+    fields = {
+        "vocab_size": config.vocab_size,
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "block_count": config.num_hidden_layers,
+        "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": config.num_key_value_heads,
+        "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        "attention.key_length": config.head_dim,
+        "attention.value_length": config.head_dim,
+        "rope.dimension_count": config.head_dim,
+        "rope.freq_base": rope["rope_theta"],
+    }
+    return {"general.architecture": "llama"} | {f"llama.{key}": value for key, value in fields.items()}
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "test-gguf-model", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# Checks: every number against the config, by what the gguf package calls it; scaled RoPE refused.
+# Catches: heads and their widths exchanged, a default rope base, a width of heads that is computed.
+# A pass prints nothing.
+def test_unit_gguf_model():
+    def check(config, what):
+        keys, got = gguf.Keys, model_fields(config)
+        want = {
+            keys.General.ARCHITECTURE: "llama", keys.LLM.VOCAB_SIZE: config.vocab_size, keys.LLM.EMBEDDING_LENGTH: config.hidden_size,
+            keys.LLM.CONTEXT_LENGTH: config.max_position_embeddings, keys.LLM.BLOCK_COUNT: config.num_hidden_layers,
+            keys.LLM.FEED_FORWARD_LENGTH: config.intermediate_size, keys.Attention.HEAD_COUNT: config.num_attention_heads,
+            keys.Attention.HEAD_COUNT_KV: config.num_key_value_heads, keys.Attention.LAYERNORM_RMS_EPS: config.rms_norm_eps,
+            keys.Attention.KEY_LENGTH: config.head_dim, keys.Attention.VALUE_LENGTH: config.head_dim,
+            keys.Rope.DIMENSION_COUNT: config.head_dim, keys.Rope.FREQ_BASE: config.rope_parameters["rope_theta"],
+        }
+        for key, value in want.items():
+            name = key.format(arch="llama")
+            checking.equal(got.get(name), value, what=f"{name} of {what}", hint="compare with the docstring, number by number")
+
+    check(draw_model(0).config, "a model")
+    ### BEGIN HIDDEN TESTS
+    # check: other shapes, and heads wider than hidden size / heads
+    # hint: config.head_dim is a number of its own.
+    check(draw_model(1, num_attention_heads=8, head_dim=24, num_hidden_layers=1, intermediate_size=96, vocab_size=400).config, "wide heads")
+    check(tiny.llama(2, num_key_value_heads=1, rms_norm_eps=1e-6, max_position_embeddings=99).config, "another base")
+    # check: scaled rope
+    # hint: whatever the type, if it is not "default", refuse it.
+    for rope in ({"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}, {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}):
+        checking.raises(ValueError, model_fields, tiny.llama(0, rope_parameters=rope).config, what=f"rope of type {rope['rope_type']}")
+    ### END HIDDEN TESTS
+
+
+test_unit_gguf_model()
+
+# %% [markdown]
+# ### What just happened?
+#
+# Thirteen numbers, of which the runtime above used five. llama.cpp uses them all.
+#
+# ### Exercise 5: which id is which text
+#
+# A tokenizer for the tiny model: byte-pair encoding in the manner of GPT-2, trained on the spot, ChatML with its special tokens. The embedding
+# may have more rows than there are tokens, because sizes are rounded up for the hardware.
 
 # %% nbgrader={"grade": false, "grade_id": "gguf-given-tokenizer", "locked": true, "schema_version": 3, "solution": false, "task": false}
-from transformers import GPT2Tokenizer, PretrainedConfig, PreTrainedTokenizerBase
-from transformers.convert_slow_tokenizer import bytes_to_unicode
-
 SPECIALS = {"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "unk_token": None,
             "additional_special_tokens": ["<|im_start|>"]}
 CHATML = (
@@ -691,38 +794,34 @@ merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
 print(len(merges), "merges:", merges[:3])
 
 
-# %% nbgrader={"grade": false, "grade_id": "gguf-metadata", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def metadata(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """The fields of a GGUF file for a Llama with a byte-pair tokenizer.
+# %% nbgrader={"grade": false, "grade_id": "gguf-tokenizer", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def tokenizer_fields(tokenizer: PreTrainedTokenizerBase, size: int) -> dict[str, Any]:
+    """The fields of a GGUF file that describe a byte-pair tokenizer in the manner of GPT-2.
 
     Args:
-        config: a LlamaConfig.
         tokenizer: like those of `train_tokenizer`, perhaps with more added tokens.
+        size: rows of the model's embedding.
 
     Returns:
-        A dict of str, int, float, bool and lists. "general.architecture": "llama". After "llama.": "vocab_size", "context_length",
-        "embedding_length" (hidden size), "block_count", "feed_forward_length", "attention.head_count", "attention.head_count_kv",
-        "attention.layer_norm_rms_epsilon", "attention.key_length", "attention.value_length" and "rope.dimension_count" (all three:
-        the width of a head), "rope.freq_base". After "tokenizer.ggml.":
-        "model": "gpt2", "pre": "gpt-2", "tokens" (a text for each id below vocab_size, "[PAD7]" for an id 7 that the tokenizer does
-        not have), "token_type" (1; 3 special; 4 added, but not special; 5 no such token), "merges" ("a b" for each pair, in order),
-        "bos_token_id", "eos_token_id", "padding_token_id", "add_bos_token" (does the tokenizer put one before each text?).
-        And "tokenizer.chat_template".
+        "tokenizer.chat_template", and after "tokenizer.ggml.": "model": "gpt2", "pre": "gpt-2"; "tokens", a text for each id below
+        `size`, "[PAD7]" for an id 7 that the tokenizer does not have; "token_type" (1; 3 special; 4 added, but not special; 5 no such
+        token); "merges" ("a b" for each pair, in order); "bos_token_id", "eos_token_id", "padding_token_id"; "add_bos_token", True if
+        the tokenizer itself puts the begin token before each text.
 
     Raises:
-        ValueError: the tokenizer has more tokens than the model, or config.rope_parameters["rope_type"] is not "default".
+        ValueError: the tokenizer has more tokens than the model has rows.
 
-    TODO: Refuse what does not fit, then copy numbers from the config and lists from the tokenizer.
+    TODO: Make the lists of tokens, types and merges, and add what a runtime needs around them.
 
     APPROACH:
-        1. Refuse scaled RoPE, because without its factors the file would be wrong only for long texts.
-        2. Fill up to the model's vocabulary, because there must be one text for each row of the embedding.
-        3. Look at the tokenizer's output for add_bos_token, because what it does counts, not what it is called.
+        1. Fill up to the model's rows, because a runtime wants a text for each.
+        2. Look up added tokens for the types, because only there it is said which are special.
+        3. Look at the tokenizer's output for add_bos_token, because what it does counts.
 
     EXAMPLE:
-        >>> fields = metadata(draw_model(0).config, tokenizer)
-        >>> fields["llama.rope.freq_base"], fields["tokenizer.ggml.tokens"][-1], fields["tokenizer.ggml.token_type"][:4]
-        (50000.0, '[PAD319]', [3, 3, 3, 1])
+        >>> fields = tokenizer_fields(tokenizer, 320)
+        >>> fields["tokenizer.ggml.tokens"][-1], fields["tokenizer.ggml.token_type"][:4]
+        ('[PAD319]', [3, 3, 3, 1])
 
     HINTS:
         1. `tokenizer.convert_ids_to_tokens(k)` is the text of id k; the cell above finds the merges.
@@ -730,29 +829,12 @@ def metadata(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> di
         3. `tokenizer("x")["input_ids"]` shows what is put in front.
     """
     ### BEGIN SOLUTION
-    rope, size = config.rope_parameters, config.vocab_size
-    if rope["rope_type"] != "default":
-        raise ValueError(f"rope of type {rope['rope_type']!r} needs factors that this file does not carry")
     if len(tokenizer) > size:
-        raise ValueError(f"the tokenizer has {len(tokenizer)} tokens, the model {size}")
+        raise ValueError("the tokenizer has more tokens than the model has rows")
     added = {k: 3 if token.special else 4 for k, token in tokenizer.added_tokens_decoder.items()}
     known = range(len(tokenizer))
     pairs = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
-    model = {
-        "vocab_size": size,
-        "context_length": config.max_position_embeddings,
-        "embedding_length": config.hidden_size,
-        "block_count": config.num_hidden_layers,
-        "feed_forward_length": config.intermediate_size,
-        "attention.head_count": config.num_attention_heads,
-        "attention.head_count_kv": config.num_key_value_heads,
-        "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
-        "attention.key_length": config.head_dim,
-        "attention.value_length": config.head_dim,
-        "rope.dimension_count": config.head_dim,
-        "rope.freq_base": rope["rope_theta"],
-    }
-    words = {
+    fields = {
         "model": "gpt2",
         "pre": "gpt-2",
         "tokens": [tokenizer.convert_ids_to_tokens(k) if k in known else f"[PAD{k}]" for k in range(size)],
@@ -763,8 +845,7 @@ def metadata(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> di
         "padding_token_id": tokenizer.pad_token_id,
         "add_bos_token": tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id,
     }
-    fields = {"general.architecture": "llama"} | {f"llama.{key}": value for key, value in model.items()}
-    fields |= {f"tokenizer.ggml.{key}": value for key, value in words.items()}
+    fields = {f"tokenizer.ggml.{key}": value for key, value in fields.items()}
     return fields | {"tokenizer.chat_template": tokenizer.chat_template}
     ### END SOLUTION
 
@@ -788,37 +869,21 @@ def rebuilt(fields: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     return made
 
 
-# %% nbgrader={"grade": false, "grade_id": "gguf-given-check-model", "locked": true, "schema_version": 3, "solution": false, "task": false}
-def check_model(config: PretrainedConfig) -> None:
-    """Hold the numbers of the model against its config, by what the gguf package calls them."""
-    keys = gguf.Keys
-    want = {
-        keys.General.ARCHITECTURE: "llama", keys.LLM.VOCAB_SIZE: config.vocab_size, keys.LLM.CONTEXT_LENGTH: 256,
-        keys.LLM.EMBEDDING_LENGTH: 64, keys.LLM.BLOCK_COUNT: config.num_hidden_layers, keys.Attention.HEAD_COUNT_KV: 2,
-        keys.LLM.FEED_FORWARD_LENGTH: config.intermediate_size, keys.Attention.HEAD_COUNT: config.num_attention_heads,
-        keys.Attention.LAYERNORM_RMS_EPS: 1e-5, keys.Rope.DIMENSION_COUNT: config.head_dim, keys.Rope.FREQ_BASE: 5e4,
-        keys.Attention.KEY_LENGTH: config.head_dim, keys.Attention.VALUE_LENGTH: config.head_dim,
-    }
-    want = {key.format(arch="llama"): value for key, value in want.items()}
-    got = metadata(config, tokenizer)
-    checking.equal({key: got.get(key) for key in want}, want, what="fields of the model")
-
-
-# %% nbgrader={"grade": true, "grade_id": "test-gguf-metadata", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
-# Checks: every number of the model; tokens, types and merges; the same ids by a tokenizer rebuilt from them; refusals.
-# Catches: heads and their widths exchanged, a default rope base, missing padding, special tokens as words, a wrong begin.
+# %% nbgrader={"grade": true, "grade_id": "test-gguf-tokenizer", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
+# Checks: tokens, types and other fields; the same ids by a tokenizer that is rebuilt from them alone; a refusal.
+# Catches: missing padding, special tokens as words, added words as special ones, merges out of order, a wrong begin.
 # A pass prints what each of two checks earned.
-def test_unit_gguf_metadata():
+def test_unit_gguf_tokenizer():
     texts = ["ana sees a red cat. ", "<|im_start|>user\nä€  x<|im_end|>\n", "", "it's 3 o'clock <note>, says ben"]
 
-    def check(size, seed, added=(), begin=False):
+    def check(size, seed, added=(), begin=False, rows=320):
         made = train_tokenizer(tiny.sentences(300, seed), size)
         made.add_tokens(list(added))
         made.add_bos_token = begin
-        fields = metadata(draw_model(0).config, made)
+        fields = tokenizer_fields(made, rows)
         words = {k: text for text, k in made.get_vocab().items()}
-        want = [words.get(k, f"[PAD{k}]") for k in range(320)]
-        kinds = [5 if k not in words else 3 if k < 3 else 4 if words[k] in added else 1 for k in range(320)]
+        want = [words.get(k, f"[PAD{k}]") for k in range(rows)]
+        kinds = [5 if k not in words else 3 if k < 3 else 4 if words[k] in added else 1 for k in range(rows)]
         checking.equal(fields["tokenizer.ggml.tokens"], want, what="tokens")
         checking.equal(fields["tokenizer.ggml.token_type"], kinds, what="token types")
         again = rebuilt(fields)
@@ -828,31 +893,31 @@ def test_unit_gguf_metadata():
         checking.equal({key: fields[f"tokenizer.ggml.{key}"] for key in rest}, rest, what="other fields of the tokenizer")
         checking.equal(fields["tokenizer.chat_template"], CHATML, what="chat template")
 
-    credit = checking.Credit(6)
-    with credit.check("the model", points=3, hint="compare with the docstring, number by number"):
-        check_model(draw_model(0).config)
-        ### BEGIN HIDDEN TESTS
-        # check: other shapes, and heads wider than hidden size / heads
-        # hint: config.head_dim is a number of its own.
-        check_model(draw_model(1, num_attention_heads=8, head_dim=24, num_hidden_layers=1, intermediate_size=96, vocab_size=400).config)
-        # check: scaled rope, and a vocabulary that is too small
-        # hint: refuse both; equal sizes are fine.
-        scaled = tiny.llama(0, vocab_size=320, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}).config
-        checking.raises(ValueError, metadata, scaled, tokenizer, what="scaled rope")
-        checking.raises(ValueError, metadata, draw_model(0, vocab_size=311).config, tokenizer, what="311 rows for 312 tokens")
-        ### END HIDDEN TESTS
-    with credit.check("the tokenizer", points=3, hint="which ids are special, which are added, which do not exist?"):
+    credit = checking.Credit(4)
+    with credit.check("a tokenizer", points=2, hint="which ids are special, which are added, which do not exist?"):
         check(312, 0)
+    with credit.check("other tokenizers", points=2, hint="add a word, set add_bos_token, fill the vocabulary: what changes?"):
+        check(300, 1, added=("<note>",))
         ### BEGIN HIDDEN TESTS
-        # check: added words, a begin token, no room left
+        # check: added words, and a begin token
         # hint: an added word is no control token, and some tokenizers put a begin token before each text.
         check(300, checking.secret_seed(), added=("<note>", "ben"), begin=True)
+        # check: no room left, and too little
+        # hint: as many tokens as rows are fine, one more is not.
         check(320, checking.secret_seed() + 1)
+        check(290, 2, rows=290)
+        checking.raises(ValueError, tokenizer_fields, tokenizer, 311, what="312 tokens for 311 rows")
         ### END HIDDEN TESTS
     return credit.total()
 
 
-test_unit_gguf_metadata()
+test_unit_gguf_tokenizer()
+
+
+# %% nbgrader={"grade": false, "grade_id": "gguf-given-metadata", "locked": true, "schema_version": 3, "solution": false, "task": false}
+def metadata(config: PretrainedConfig, words: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """All fields of a file, by your two functions."""
+    return model_fields(config) | tokenizer_fields(words, config.vocab_size)
 
 
 # %% [markdown]
@@ -863,18 +928,17 @@ test_unit_gguf_metadata()
 
 # %%
 def speak():
-    fields = metadata(draw_model(0).config, tokenizer)
-    again = rebuilt(fields)
+    again = rebuilt(tokenizer_fields(tokenizer, 320))
     for text in ("<|im_start|>user", "ana sees a red cat."):
         print([again.decode([k]) for k in again(text)["input_ids"]])
 
 
 # %%
-insight.run(speak, needs="Exercise 4 (metadata)")
+insight.run(speak, needs="Exercise 5 (tokenizer_fields)")
 
 
 # %% [markdown]
-# ### Exercise 5: write
+# ### Exercise 6: write
 #
 # `gguf.GGUFWriter` knows the bytes. What it does not know is which type each value and each tensor should have. A runtime that looks
 # for a bool and finds a number refuses the whole file.
@@ -893,14 +957,12 @@ def write_gguf(path: Path, fields: Mapping[str, Any], tensors: Mapping[str, np.n
 
     Args:
         path: of the file; one that is there is replaced.
-        fields: as from `metadata`; "general.architecture" among them.
+        fields: as from `metadata`, written as bool, u32 (for int), f32 (for float), string and array; "general.architecture" is among
+            them. Two more, both u32, are added: "general.file_type" (0 for F32, 1 for F16, 7 for Q8_0) and
+            "general.quantization_version" (2).
         tensors: float32 arrays by their names in GGUF.
-        kind: "F32", "F16" or "Q8_0", the type of the matrices. Tensors of one axis are always F32, and matrices whose number of
-            columns is no multiple of 32 are F16 in a Q8_0 file.
-
-    Returns:
-        None. The fields are written in these types: bool as bool, int as u32, float as f32, str as string, lists as arrays. Two are
-        added: "general.file_type" (0 for F32, 1 for F16, 7 for Q8_0) and "general.quantization_version" (2), both u32.
+        kind: "F32", "F16" or "Q8_0". Tensors of one axis are always F32; in a Q8_0 file, others whose last axis is no multiple of 32
+            are F16.
 
     Raises:
         ValueError: kind is none of the three, or a value of a tensor that becomes F16 is beyond 65504 or not finite; the message
@@ -909,20 +971,19 @@ def write_gguf(path: Path, fields: Mapping[str, Any], tensors: Mapping[str, np.n
     TODO: Give every field and every tensor to a GGUFWriter in the right type, then write header, fields and tensors.
 
     APPROACH:
-        1. Convert all tensors before you open a writer, because an error must not leave half a file.
+        1. Convert all tensors before you write, because an error must not leave half a file.
         2. Ask for bool before int, because True is an int too.
         3. Hand Q8_0 over as bytes with raw_dtype, because the package then computes the shape from them.
 
     EXAMPLE:
         >>> with scratch() as path:
         ...     write_gguf(path, {"general.architecture": "llama"}, {"x": np.ones((2, 64), dtype=np.float32)}, "Q8_0")
-        ...     tensor = gguf.GGUFReader(path).tensors[0]
-        ...     tensor.name, tensor.tensor_type.name, tensor.shape.tolist(), tensor.data.shape
-        ('x', 'Q8_0', [64, 2], (2, 68))
+        ...     print(gguf.GGUFReader(path).tensors[0].tensor_type.name)
+        Q8_0
 
     HINTS:
-        1. The writer's methods: add_bool, add_uint32, add_float32, add_string, add_array, add_file_type, add_quantization_version,
-           add_tensor(name, array, raw_dtype=None). GGUFWriter(path, "llama") writes the architecture by itself.
+        1. A writer has add_bool, add_uint32, add_float32, add_string, add_array, add_file_type, add_quantization_version and
+           add_tensor(name, array, raw_dtype=None). GGUFWriter(path, "llama") adds the architecture by itself.
         2. A float16 array becomes F16, a float32 one F32; `raw_dtype=gguf.GGMLQuantizationType.Q8_0` for your blocks.
         3. At the end: write_header_to_file, write_kv_data_to_file, write_tensors_to_file, close.
     """
@@ -936,15 +997,15 @@ def write_gguf(path: Path, fields: Mapping[str, Any], tensors: Mapping[str, np.n
             ready[name] = (np.ascontiguousarray(x), None)
         elif kind == "Q8_0" and x.shape[-1] % 32 == 0:
             ready[name] = (quantize_q8_0(x), gguf.GGMLQuantizationType.Q8_0)
-        elif not (np.abs(x) <= 65504).all():
-            raise ValueError(f"{name} has a value that float16 cannot hold")
-        else:
+        elif (np.abs(x) <= 65504).all():
             ready[name] = (x.astype(np.float16, order="C"), None)
+        else:
+            raise ValueError(f"{name} has a value that float16 cannot hold")
     writer = gguf.GGUFWriter(path, fields["general.architecture"])
-    adders = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, list: writer.add_array}
+    adders = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
     for key, value in fields.items():
         if key != "general.architecture":
-            adders[type(value)](key, value)
+            adders.get(type(value), writer.add_array)(key, value)
     writer.add_file_type(numbers[kind])
     writer.add_quantization_version(2)
     for name, (x, raw) in ready.items():
@@ -962,8 +1023,31 @@ def draw_content(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     chance = np.random.default_rng(seed)
     fields = {"general.architecture": "llama", "a.bool": bool(seed % 2), "a.other_bool": not seed % 2, "a.int": seed % 1000, "a.float": 0.5,
               "a.text": "ä€ ", "a.texts": ["x", "", "z" * 40], "a.numbers": [1, seed % 7, 3], "a.floats": [0.5, -2.0]}
-    shapes = {"norm": (40,), "wide": (3, 96), "odd": (5, 33), "tall": (64, 32), "one": (1, 1)}
+    shapes = {"norm": (40,), "wide": (3, 96), "odd": (5, 33), "tall": (64, 32), "one": (1, 1), "cube": (2, 32, 5)}
     return fields, {name: chance.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+# %% nbgrader={"grade": false, "grade_id": "gguf-given-check-write", "locked": true, "schema_version": 3, "solution": false, "task": false}
+def check_write(fields: dict[str, Any], tensors: dict[str, np.ndarray], kind: str, number: int) -> None:
+    """Hold a file by write_gguf against what the gguf package reads from it."""
+    with scratch() as path:
+        path.write_bytes(b"what was there before")
+        write_gguf(path, fields, tensors, kind)
+        reader = gguf.GGUFReader(path)
+    found = {key: field for key, field in reader.fields.items() if not key.startswith("GGUF.")}
+    want = fields | {"general.file_type": number, "general.quantization_version": 2}
+    checking.equal({key: field.contents() for key, field in found.items()}, want, what=f"fields of a file of kind {kind}")
+    names = {bool: "BOOL", int: "UINT32", float: "FLOAT32", str: "STRING", list: "ARRAY"}
+    types = {key: names[type(value)] for key, value in want.items()}
+    checking.equal({key: field.types[0].name for key, field in found.items()}, types, what=f"types of the fields, kind {kind}")
+    checking.equal([t.name for t in reader.tensors], list(tensors), what=f"names of the tensors, kind {kind}")
+    for tensor in reader.tensors:
+        x = tensors[tensor.name]
+        blocks = kind == "Q8_0" and x.shape[-1] % 32 == 0
+        mine = "F32" if x.ndim == 1 else kind if kind != "Q8_0" or blocks else "F16"
+        checking.equal(tensor.tensor_type.name, mine, what=f"type of {tensor.name} in a file of kind {kind}")
+        data = gguf.quants.quantize(np.ascontiguousarray(x), gguf.GGMLQuantizationType[mine])
+        checking.equal(np.array(tensor.data), data, what=f"data of {tensor.name} in a file of kind {kind}")
 
 
 # %% nbgrader={"grade": true, "grade_id": "test-gguf-write", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
@@ -971,46 +1055,29 @@ def draw_content(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 # Catches: booleans as numbers, norms in F16, odd columns in blocks, an architecture of its own, half a file after an error.
 # A pass prints nothing.
 def test_unit_gguf_write():
-    kinds = {bool: "BOOL", int: "UINT32", float: "FLOAT32", str: "STRING", list: "ARRAY"}
-
-    def check(fields, tensors, kind, number):
-        with scratch() as path:
-            path.write_bytes(b"what was there before")
-            write_gguf(path, fields, tensors, kind)
-            reader = gguf.GGUFReader(path)
-        found = {key: field for key, field in reader.fields.items() if not key.startswith("GGUF.")}
-        want = fields | {"general.file_type": number, "general.quantization_version": 2}
-        checking.equal({key: field.contents() for key, field in found.items()}, want, what=f"fields of a file of kind {kind}")
-        types = {key: kinds[type(value)] for key, value in want.items()}
-        checking.equal({key: field.types[0].name for key, field in found.items()}, types, what=f"types of the fields, kind {kind}")
-        checking.equal([t.name for t in reader.tensors], list(tensors), what=f"names of the tensors, kind {kind}")
-        for tensor in reader.tensors:
-            x = tensors[tensor.name]
-            blocks = kind == "Q8_0" and x.shape[-1] % 32 == 0
-            mine = "F32" if x.ndim == 1 else kind if kind != "Q8_0" or blocks else "F16"
-            checking.equal(tensor.tensor_type.name, mine, what=f"type of {tensor.name} in a file of kind {kind}")
-            data = gguf.quants.quantize(np.ascontiguousarray(x), gguf.GGMLQuantizationType[mine])
-            checking.equal(np.array(tensor.data), data, what=f"data of {tensor.name} in a file of kind {kind}")
-
-    check(*draw_content(0), "F32", 0)
-    check(*draw_content(1), "Q8_0", 7)
+    check_write(*draw_content(0), "F32", 0)
+    check_write(*draw_content(1), "Q8_0", 7)
     ### BEGIN HIDDEN TESTS
     # check: other content, and arrays that do not lie side by side
     # hint: what is the type of True, and what becomes of 33 columns?
     fields, tensors = draw_content(checking.secret_seed())
     for kind, number in (("Q8_0", 7), ("F16", 1)):
-        check(fields, tensors | {"turned": tensors["tall"].T}, kind, number)
-        check({"general.architecture": "other"}, {"norm": tensors["norm"] * 1e6}, kind, number)
+        check_write(fields, tensors | {"turned": tensors["tall"].T}, kind, number)
+        check_write({"general.architecture": "other"}, {"norm": tensors["norm"] * 1e6}, kind, number)
     # check: unknown kinds, and values beyond float16
     # hint: look before you write; the file that was there is still whole.
     with scratch() as path:
         path.write_bytes(b"kept")
         checking.raises(ValueError, write_gguf, path, fields, tensors, "Q4_0", what="kind Q4_0")
-        for value, kind in ((1e5, "F16"), (-1e5, "F16"), (np.inf, "F16"), (1e5, "Q8_0"), (np.nan, "F16")):
-            bad = tensors | {"odd": np.full((2, 33), value, dtype=np.float32)}
-            error = checking.raises(ValueError, write_gguf, path, fields, bad, kind, what=f"the value {value} in kind {kind}")
+        for value, kind in ((65505, "F16"), (-1e5, "F16"), (np.inf, "F16"), (1e5, "Q8_0"), (np.nan, "F16")):
+            bad = tensors["odd"].copy()
+            bad[1, 7] = value
+            error = checking.raises(ValueError, write_gguf, path, fields, tensors | {"odd": bad}, kind, what=f"{value} in {kind}")
             assert "odd" in str(error), f"the message should name the tensor odd, and says: {error}"
         checking.equal(path.read_bytes(), b"kept", what="the file after errors")
+    # check: the largest value of float16
+    # hint: 65504 itself can be stored.
+    check_write(fields, {"largest": np.full((1, 33), -65504, dtype=np.float32)}, "F16", 1)
     ### END HIDDEN TESTS
 
 
@@ -1043,7 +1110,7 @@ def size_and_time(hidden=256):
 
 
 # %%
-sizes = insight.run(size_and_time, needs="Exercises 2, 4 and 5")
+sizes = insight.run(size_and_time, needs="Exercises 2 to 6")
 for kind, (nbytes, seconds, start) in (sizes or {}).items():
     print(f"{kind:5} {nbytes:9,} bytes, {start / nbytes:5.1%} of them before the data; written in {1e3 * seconds:5.1f} ms")
 
@@ -1056,7 +1123,7 @@ for kind, (nbytes, seconds, start) in (sizes or {}).items():
 # %% [markdown]
 # ## Part 4: Trust nothing
 #
-# ### Exercise 6: read a value
+# ### Exercise 7: read a value
 #
 # Files come from strangers. A parser that trusts a count of $2^{60}$ allocates all memory; one that trusts an offset reads what is none of
 # its business. So read by hand, with `struct` alone. A cursor that never goes past the end is given. First the values.
@@ -1186,20 +1253,17 @@ test_unit_gguf_value()
 #
 # Thirteen types, ten lines. Now the whole header.
 #
-# ### Exercise 7: read the header
+# ### Exercise 8: read the header
 #
 # Everything but the data, with a plain refusal for whatever is not as the foundations say.
 
 # %% nbgrader={"grade": false, "grade_id": "gguf-header", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def read_header(data: bytes) -> dict[str, Any]:
-    """Parse all of a GGUF file but the tensors' data.
-
-    Args:
-        data: the whole file.
+    """Parse all of a GGUF file (its bytes) but the tensors' data.
 
     Returns:
-        "fields": dict of the values by key, in the order of the file. "tensors": dict of (shape, type, offset) by name; shape is a tuple in
-        NumPy's order (the last axis last), type a number; offset counts from "data_start", the place in the file where data begins.
+        "fields": dict of the values by key. "tensors": dict of (shape, type, offset) by name; shape is a tuple in NumPy's order (the last
+        axis last), type a number; offset counts from "data_start", the place in the file where data begins.
 
     Raises:
         ValueError: with a message that contains the words in quotes. "magic": the first four bytes are not GGUF. "version": it is not 3.
@@ -1233,7 +1297,7 @@ def read_header(data: bytes) -> dict[str, Any]:
     tensor_count, field_count = cursor.number("Q"), cursor.number("Q")
     for _ in range(field_count):
         if (key := read_value(cursor, 8)) in fields:
-            raise ValueError(f"the key {key!r} comes twice")
+            raise ValueError(f"key {key!r} comes twice")
         fields[key] = read_value(cursor, cursor.number("I"))
     for _ in range(tensor_count):
         if (name := read_value(cursor, 8)) in tensors:
@@ -1283,10 +1347,8 @@ def written(fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray], alignm
     for name, x in tensors.items():
         writer.add_tensor(name, x, raw_dtype=Q8_0 if x.dtype == np.uint8 else None)
     with scratch() as path:
-        writer.write_header_to_file(path)
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        for step in ("write_header_to_file", "write_kv_data_to_file", "write_tensors_to_file", "close"):
+            getattr(writer, step)(*[path] * (step == "write_header_to_file"))
         return path.read_bytes(), gguf.GGUFReader(path)
 
 
@@ -1356,12 +1418,14 @@ def test_unit_gguf_faults():
     # hint: which numbers are powers of two, and what if it is no number? Offsets count in whole alignments.
     for kind, code, value in ((4, "I", 0), (4, "I", 24), (6, "f", 32.0), (7, "?", True), (5, "i", -32)):
         refuses("alignment", read_header, file_of(field_of("general.alignment", kind, code, value), 1), what=f"alignment {value}")
+    one = read_header(file_of(field_of("general.alignment", 4, "I", 1), 1))
+    checking.equal(one["data_start"], 24 + 8 + 17 + 8, what="data_start with an alignment of 1")
     refuses("offset", read_header, file_of(entries=[("t", (1,), 0, 16)], data=64), what="an offset of 16")
     # check: types and shapes of tensors
     # hint: type 2 exists in other files, not here; a block never crosses the end of a row.
     for kind in (2, 7, 9):
         refuses("tensor type", read_header, file_of(entries=[("t", (32,), kind, 0)], data=999), what=f"a tensor of type {kind}")
-    for lengths in ((33, 32), (), (16, 2)):
+    for lengths in ((33, 32), (), (16, 2), (5, 32, 2)):
         refuses("block", read_header, file_of(entries=[("t", lengths, 8, 0)], data=9999), what=f"lengths {lengths} in blocks of 32")
     ### END HIDDEN TESTS
 
@@ -1400,7 +1464,7 @@ def first_file():
 
 
 # %%
-insight.run(first_file, needs="Exercises 2 to 7")
+insight.run(first_file, needs="Exercises 2 to 8")
 
 
 # %% [markdown]
@@ -1430,7 +1494,7 @@ def drift(texts=12):
 
 
 # %%
-drifts = insight.run(drift, needs="Exercises 2 to 7")
+drifts = insight.run(drift, needs="Exercises 2 to 8")
 for kind, (error, changed, seconds) in (drifts or {}).items():
     print(f"{kind:5} error {error:.1e} of the spread, another likeliest token {changed:.1%}; read in {1e3 * seconds:.1f} ms")
 
@@ -1442,7 +1506,7 @@ for kind, (error, changed, seconds) in (drifts or {}).items():
 # %% [markdown]
 # ## Part 5: Serve
 #
-# ### Exercise 8: the Modelfile
+# ### Exercise 9: the Modelfile
 #
 # Ollama is told by a Modelfile which file to load, how a conversation becomes a text, and when to stop. Its template language is Go's: `{{ .Prompt }}`
 # inserts, `{{ if .System }}` ... `{{ end }}` keeps what stands between them if there is a system message. Generation begins where
@@ -1463,7 +1527,7 @@ def modelfile(file: str, system: str, stops: Sequence[str], context: int) -> str
         three double quotes on either side; PARAMETER num_ctx and the number; for each stop PARAMETER stop and the text between double
         quotes. The template has a system message if there is one, the user's prompt if there is one, and the assistant's response,
         each as ChatML renders it, the end of the response included. It uses {{ .System }}, {{ .Prompt }}, {{ .Response }},
-        {{ if .X }} and {{ end }} only.
+        {{ if .X }} and {{ end }} only. The Modelfile ends with a newline.
 
     Raises:
         ValueError: `system` contains three double quotes, a stop contains a double quote or a newline, or `context` is below 1.
@@ -1533,8 +1597,12 @@ def render_go(template: str, **values: str) -> str:
 # A pass prints nothing.
 def test_unit_gguf_modelfile():
     def check(file, system, stops, context, question, answer):
-        commands = commands_of(modelfile(file, system, stops, context))
+        text = modelfile(file, system, stops, context)
+        checking.equal(text[-1:], "\n", what="the last letter of the Modelfile")
+        commands = commands_of(text)
         template = dict(commands)["TEMPLATE"]
+        ifs, ends = (len(re.findall(rf"\{{\{{-? *{word}\b", template)) for word in ("if", "end"))
+        checking.equal(ends, ifs, what="number of {{ end }}, one for each {{ if }}")
         want = [("FROM", f"./{file}"), ("PARAMETER", f"num_ctx {context}")] + [("SYSTEM", system)] * bool(system)
         want += [("PARAMETER", f'stop "{stop}"') for stop in stops]
         got = [(command, value) for command, value in commands if command != "TEMPLATE"]
@@ -1578,7 +1646,7 @@ def show_modelfile():
 
 
 # %%
-insight.run(show_modelfile, needs="Exercise 8 (modelfile)")
+insight.run(show_modelfile, needs="Exercise 9 (modelfile)")
 
 
 # %% [markdown]
@@ -1634,10 +1702,29 @@ def test_unit_gguf_module():
 test_unit_gguf_module()
 
 
+# %% [markdown]
+# transformers has a reader of GGUF files too, written by others. It undoes your renaming and reordering, and should find the model:
+
+# %%
+def by_transformers():
+    base = draw_model(5)
+    adapted, ids = with_adapter(base, 5), torch.arange(3, 60)[None]
+    for kind in ("F16", "Q8_0"):
+        with scratch() as path, torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
+            convert(path, base, adapted, kind, tokenizer)
+            found = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name).eval()
+            error = (found(ids).logits - adapted(ids).logits).abs().max()
+        print(f"{kind:5} largest difference of a logit {error:.1e}; rope {found.config.rope_parameters}")
+
+
+# %%
+insight.run(by_transformers, needs="Exercises 1 to 6")
+
+
 # %%
 def test_unit_all():
     """Every test again, in order; says which exercises are still open."""
-    for name in ("merge", "tensors", "q8", "metadata", "write", "value", "header", "faults", "modelfile", "module"):
+    for name in ("merge", "tensors", "q8", "model", "tokenizer", "write", "value", "header", "faults", "modelfile", "module"):
         print(f"--- {name}")
         insight.run(globals()[f"test_unit_gguf_{name}"], needs=f"gguf-{name}")
 
@@ -1709,12 +1796,12 @@ def ask_the_files():
 
 
 # %%
-contents, file_sizes = insight.run(ask_the_files, needs="Exercises 1 to 8") or (None, None)
+contents, file_sizes = insight.run(ask_the_files, needs="Exercises 1 to 9") or (None, None)
 
 
 # %% [markdown]
-# The order of the words and the name are right; which thing it was takes longer to learn than this notebook has time for. The
-# picture: how sure the model is of each token, before and after rounding.
+# The order of the words is right, and often the name; which thing it was takes longer to learn than this notebook has time for. All
+# files say the same. The picture: how sure the model is of each token, before and after rounding.
 
 # %%
 def picture():
@@ -1753,20 +1840,20 @@ for kind, (gigabytes, rate) in predicted().items():
 # sync; echo 3 | sudo tee /proc/sys/vm/drop_caches   # unified memory: the file cache would take from the GPU's share
 # docker run --gpus all -it --rm --ipc=host -v $PWD:/workspace -v $HOME/.cache/huggingface:/hf -e HF_HOME=/hf \
 #     nvcr.io/nvidia/pytorch:25.11-py3
-# # in the container: merge by peft (merge_and_unload, save_pretrained to /workspace/merged), then
 # git clone --depth 1 https://github.com/ggml-org/llama.cpp && pip install -r llama.cpp/requirements.txt
 # python llama.cpp/convert_hf_to_gguf.py merged --outtype q8_0 --outfile model.gguf
-# # outside, where Ollama runs, beside a Modelfile as yours (with Llama 3.1's own template and stops):
-# ollama create my-model -f Modelfile
+# ollama create my-model -f Modelfile                  # where Ollama runs, outside of the container
 # ollama run my-model --verbose "Say hello."           # --verbose prints tokens a second
 # ```
 #
-# Check `model.gguf` with `gguf-dump model.gguf` before you import it. None of this has been measured on a GPU, nor run in Ollama, by the authors: your
-# record is the first.
+# `merged` is what peft's `merge_and_unload()` and `save_pretrained("merged")` wrote before; the Modelfile is yours with Llama 3.1's own template
+# and stops. Look at `gguf-dump model.gguf` before you import it. None of this has been **measured on a GPU or run in Ollama** by the authors: your record
+# is the first.
 
 # %% [markdown]
-# Ollama also loads the tiny model, on any machine. Does Ollama say what your runtime said? Two files, copied to where `ollama create`
-# is:
+# Ollama should load the tiny model too, on any machine. (The authors ran the reference's files of a tiny model, on a CPU, in llama.cpp, on which
+# Ollama builds: the same tokens, and log-probabilities off by at most 4e-4 for F32, where llama.cpp keeps keys and values in F16, and 6e-3
+# for Q8_0. Ollama itself they have not run.) Does it say what your runtime said? Two files, to be copied to where `ollama create` is:
 
 # %%
 def files_for_ollama(target="ollama-tiny"):
@@ -1885,9 +1972,9 @@ check_spark_record(spark_record)
 # notebook would notice.
 #
 # ### BEGIN SOLUTION
-# All three files load. Rope base: metadata's test and the module test's logits; users see fluent short answers and confusion in long ones.
+# All three files load. Rope base: model_fields' test and the module test's logits; users see fluent short answers and confusion in long ones.
 # Keys: the test of to_gguf_tensors, `same_model` (1e-2 in place of 2e-7), the module test; users see poor text at once, if the model has
-# grouped heads. Type 1: the test of metadata, and ids of the rebuilt tokenizer; answers that never stop, and users who can forge messages.
+# grouped heads. Type 1: the test of tokenizer_fields, and ids of the rebuilt tokenizer; answers that never stop, and users who can forge messages.
 # Not noticed: a runtime that reads `pre` otherwise than our rebuilt tokenizer; a wrong context_length (the runtime here ignores it);
 # Ollama's own reading of the template; big-endian machines.
 #
@@ -1931,7 +2018,7 @@ def summary():
 
 
 # %%
-insight.run(summary, needs="Exercises 1 to 8")
+insight.run(summary, needs="Exercises 1 to 9")
 
 # %% [markdown]
 # ## Challenge (optional)

@@ -41,36 +41,37 @@ def quantize_q8_0(x: np.ndarray) -> np.ndarray:
     out[:, 2:] = q.to(torch.int8).numpy().view(np.uint8)
     return out.reshape(*x.shape[:-1], -1 if len(out) else x.shape[-1] // 32 * 34)
 
-# %% gguf-metadata
-def metadata(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+# %% gguf-model
+def model_fields(config: PretrainedConfig) -> dict[str, Any]:
     rope = config.rope_parameters
     if rope.get("rope_type", "default") != "default":
         raise ValueError("only plain RoPE")
+    llm, attention, names = gguf.Keys.LLM, gguf.Keys.Attention, gguf.Keys.Rope
+    numbers = {
+        llm.VOCAB_SIZE: "vocab_size", llm.CONTEXT_LENGTH: "max_position_embeddings", llm.EMBEDDING_LENGTH: "hidden_size",
+        llm.BLOCK_COUNT: "num_hidden_layers", llm.FEED_FORWARD_LENGTH: "intermediate_size", attention.HEAD_COUNT: "num_attention_heads",
+        attention.HEAD_COUNT_KV: "num_key_value_heads", attention.LAYERNORM_RMS_EPS: "rms_norm_eps", attention.KEY_LENGTH: "head_dim",
+        attention.VALUE_LENGTH: "head_dim", names.DIMENSION_COUNT: "head_dim",
+    }
+    out = {key.format(arch="llama"): getattr(config, field) for key, field in numbers.items()}
+    return out | {"general.architecture": "llama", "llama.rope.freq_base": rope["rope_theta"], "general.name": "tiny"}
+
+# %% gguf-tokenizer
+def tokenizer_fields(tokenizer: PreTrainedTokenizerBase, size: int) -> dict[str, Any]:
     vocab = {k: text for text, k in tokenizer.get_vocab().items()}
-    if max(vocab) >= config.vocab_size:
-        raise ValueError(f"{len(vocab)} tokens do not fit into a vocabulary of {config.vocab_size}")
+    if max(vocab) >= size:
+        raise ValueError(f"{len(vocab)} tokens do not fit into {size} rows")
     tokens, types = [], []
-    for k in range(config.vocab_size):
+    for k in range(size):
         tokens.append(vocab.get(k, f"[PAD{k}]"))
         extra = tokenizer.added_tokens_decoder.get(k)
         types.append(5 if k not in vocab else 1 if extra is None else 3 if extra.special else 4)
-    out = {"general.architecture": "llama", "tokenizer.chat_template": tokenizer.chat_template}
-    names = gguf.Keys
-    numbers = [
-        (names.LLM.VOCAB_SIZE, "vocab_size"), (names.LLM.CONTEXT_LENGTH, "max_position_embeddings"), (names.LLM.EMBEDDING_LENGTH, "hidden_size"),
-        (names.LLM.BLOCK_COUNT, "num_hidden_layers"), (names.LLM.FEED_FORWARD_LENGTH, "intermediate_size"),
-        (names.Attention.HEAD_COUNT, "num_attention_heads"), (names.Attention.HEAD_COUNT_KV, "num_key_value_heads"),
-        (names.Attention.LAYERNORM_RMS_EPS, "rms_norm_eps"), (names.Attention.KEY_LENGTH, "head_dim"),
-        (names.Attention.VALUE_LENGTH, "head_dim"), (names.Rope.DIMENSION_COUNT, "head_dim"),
-    ]
-    for key, field in numbers:
-        out[key.format(arch="llama")] = getattr(config, field)
-    out[names.Rope.FREQ_BASE.format(arch="llama")] = rope["rope_theta"]
     merges = [" ".join(pair) for pair in json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]]
-    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "padding_token_id": tokenizer.pad_token_id}
     begins = tokenizer("")["input_ids"] == [tokenizer.bos_token_id]
-    words = {"model": "gpt2", "pre": "gpt-2", "tokens": tokens, "token_type": types, "merges": merges, "add_bos_token": begins} | ids
-    out.update({f"tokenizer.ggml.{key}": value for key, value in words.items()})
+    words = {"model": "gpt2", "pre": "gpt-2", "tokens": tokens, "token_type": types, "merges": merges, "add_bos_token": begins}
+    words |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "padding_token_id": tokenizer.pad_token_id}
+    out = {"tokenizer.chat_template": tokenizer.chat_template}
+    out.update((f"tokenizer.ggml.{key}", value) for key, value in words.items())
     return out
 
 # %% gguf-header
@@ -117,8 +118,8 @@ def modelfile(file: str, system: str, stops: Sequence[str], context: int) -> str
 {{ end }}<|im_start|>assistant
 {{ .Response }}<|im_end|>
 """
-    yields = [f"FROM ./{file}", *[f'PARAMETER stop "{stop}"' for stop in stops], f"PARAMETER num_ctx {context}"]
-    yields.append('TEMPLATE """' + template + '"""')
+    lines = [f"FROM ./{file}", *[f'PARAMETER stop "{stop}"' for stop in stops], f"PARAMETER num_ctx {context}"]
+    lines.append('TEMPLATE """' + template + '"""')
     if system:
-        yields.append('SYSTEM """' + system + '"""')
-    return "\n".join(yields)
+        lines.append('SYSTEM """' + system + '"""')
+    return "\n".join([*lines, ""])

@@ -13,15 +13,15 @@ def write_gguf(path: Path, fields: Mapping[str, Any], tensors: Mapping[str, np.n
             ready[name] = (np.ascontiguousarray(x), None)
         elif kind == "Q8_0" and x.shape[-1] % 32 == 0:
             ready[name] = (quantize_q8_0(x), gguf.GGMLQuantizationType.Q8_0)
-        elif not (np.abs(x) <= 65504).all():
-            raise ValueError(f"{name} has a value that float16 cannot hold")
-        else:
+        elif (np.abs(x) <= 65504).all():
             ready[name] = (x.astype(np.float16, order="C"), None)
+        else:
+            raise ValueError(f"{name} has a value that float16 cannot hold")
     writer = gguf.GGUFWriter(path, fields["general.architecture"])
-    adders = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, list: writer.add_array}
+    adders = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
     for key, value in fields.items():
         if key != "general.architecture":
-            adders[type(value)](key, value)
+            adders.get(type(value), writer.add_array)(key, value)
     writer.add_file_type(numbers[kind])
     writer.add_quantization_version(2)
     for name, (x, raw) in ready.items():

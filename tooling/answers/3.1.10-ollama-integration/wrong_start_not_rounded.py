@@ -11,7 +11,7 @@ def read_header(data: bytes) -> dict[str, Any]:
     tensor_count, field_count = cursor.number("Q"), cursor.number("Q")
     for _ in range(field_count):
         if (key := read_value(cursor, 8)) in fields:
-            raise ValueError(f"the key {key!r} comes twice")
+            raise ValueError(f"key {key!r} comes twice")
         fields[key] = read_value(cursor, cursor.number("I"))
     for _ in range(tensor_count):
         if (name := read_value(cursor, 8)) in tensors:

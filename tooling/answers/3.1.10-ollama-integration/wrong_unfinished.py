@@ -1,4 +1,4 @@
-# loses: test-gguf-merge, test-gguf-tensors, test-gguf-q8, test-gguf-metadata, test-gguf-write, test-gguf-value, test-gguf-header, test-gguf-faults, test-gguf-modelfile, test-gguf-module
+# loses: test-gguf-merge, test-gguf-tensors, test-gguf-q8, test-gguf-model, test-gguf-tokenizer, test-gguf-write, test-gguf-value, test-gguf-header, test-gguf-faults, test-gguf-modelfile, test-gguf-module
 # Nothing was begun.
 
 # %% gguf-merge
@@ -10,7 +10,10 @@
 # %% gguf-q8
 # untouched
 
-# %% gguf-metadata
+# %% gguf-model
+# untouched
+
+# %% gguf-tokenizer
 # untouched
 
 # %% gguf-write
