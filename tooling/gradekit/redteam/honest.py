@@ -100,7 +100,8 @@ def lab_class(course: Course, folder: Path, every: int) -> list[Honest]:
 
 
 def _honest(lab: Lab, answer: Answer | None, style: Style) -> Honest:
-    return Honest(f"{answer.name if answer else 'reference'}-{style.name}", lab, answer, style)
+    who = f"{lab.name.partition('-')[0]}-{answer.name if answer else 'reference'}-{style.name}"
+    return Honest(who, lab, answer, style)
 
 
 def grade_small(corpus: Path, *, jobs: int) -> Report:
@@ -140,8 +141,10 @@ def _grade(course: Course, submissions: list[Honest], jobs: int) -> Report:
 def _hand_in(course: Course, submission: Honest) -> None:
     lab = submission.lab
     folder = course.path("submitted", lab.assignment, submission.student)
-    shutil.copytree(course.path("release", lab.assignment), folder)
+    released = course.path("release", lab.assignment)
     path = folder / f"{lab.name}.ipynb"
+    others = [other.name for other in released.glob("*.ipynb") if other.name != path.name]  # unanswered: only time
+    shutil.copytree(released, folder, ignore=shutil.ignore_patterns(*others))
     notebook = answers.apply(read_notebook(path), lab, submission.answer)
     nbformat.write(_styled(notebook, submission.style), path)
 

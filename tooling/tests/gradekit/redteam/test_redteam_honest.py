@@ -20,7 +20,7 @@ def test_more_than_two_hundred_honest_submissions(corpus_folder: Path) -> None:
 
 @pytest.mark.timeout(900)
 def test_some_honest_answers_to_the_labs(corpus_folder: Path) -> None:
-    report = grade_labs(Course.open(corpus_folder.parents[2]), corpus_folder, jobs=2, every=9)
-    assert len(report.submissions) >= 6
+    report = grade_labs(Course.open(corpus_folder.parents[2]), corpus_folder, jobs=2, every=25)
+    assert len({submission.lab.name for submission in report.submissions}) >= 5
     assert not report.held
     assert not report.otherwise
