@@ -22,7 +22,7 @@
 # | Points | 30 automatic, 9 read by a person |
 # | Builds on | 1.3.1 (parallel reduction: shared memory, barriers, coalescing) |
 #
-# You will multiply two matrices. The arithmetic never changes; you change only how often a number is fetched, from once for each multiplication to once for 128 of them. It is the difference between a hundredth of a GPU and most of it.
+# You will multiply two matrices. The arithmetic never changes; you change only how often a number is fetched: anew for every multiplication, or once for 128 of them. It is the difference between a hundredth of a GPU and most of it.
 
 # %% [markdown]
 # ## What you'll achieve
@@ -562,12 +562,12 @@ def transposed_matmul(a, b, c):
 
     HINTS:
         1. The row of b that a thread stages is not the column of c that it owns: it depends on y, not on x.
-        2. The shape of a shared array has to be a constant expression; sums of globals are fine.
+        2. On a GPU Numba takes numbers and global names as the shape of a shared array, but does no arithmetic there.
         3. For thread (x, y): which row of b does the block start with, and how far down is y?
     """
     ### BEGIN SOLUTION
     tile_a = cuda.shared.array((TILE, TILE), float32)
-    tile_b = cuda.shared.array((TILE, TILE + 1), float32)
+    tile_b = cuda.shared.array((TILE, 17), float32)  # TILE + 1: Numba does no arithmetic here
     x, y = cuda.threadIdx.x, cuda.threadIdx.y
     col, row = cuda.grid(2)
     source = cuda.blockIdx.x * TILE + y
@@ -852,6 +852,7 @@ insight.run(what_if, needs="Exercise 4 (roofline, resident_blocks)")
 # %% nbgrader={"grade": false, "grade_id": "matmul-micro", "locked": true, "schema_version": 3, "solution": false, "task": false}
 MICRO = 8  # each thread makes MICRO x MICRO elements of c
 BLOCK = MICRO * TILE  # so a block of TILE x TILE threads makes BLOCK x BLOCK
+PADDED = BLOCK + TILE  # words in a row of the tile of b
 
 # %%
 print("rows and columns of thread 3:", [3 + TILE * i for i in range(MICRO)])
@@ -895,7 +896,7 @@ def register_matmul(a, b, c):
         3. Two barriers, where they were. Inside: for each p, 2 MICRO shared loads and MICRO**2 multiply-adds.
     """
     tile_a = cuda.shared.array((BLOCK, TILE), float32)
-    tile_b = cuda.shared.array((TILE, BLOCK + TILE), float32)
+    tile_b = cuda.shared.array((TILE, PADDED), float32)
     sums = cuda.local.array((MICRO, MICRO), float32)
     left = cuda.local.array(MICRO, float32)
     ### BEGIN SOLUTION
@@ -1010,7 +1011,7 @@ if placed:
 
 
 # %% [markdown]
-# Even the 128 × 128 tile lies left of a Spark's ridge if every byte came from DRAM. What saves it is the second-level cache: blocks that run at the same time share rows of `a` and columns of `b`, so that DRAM delivers each number far less often than the multiprocessors ask for it. A roofline has one slope for each level of memory; you counted the traffic of the level below the multiprocessors.
+# With `k` as small as here, two thirds of the register kernel's bytes are the stores of `c`; at `k = 4096` your `what_if` put it at 31.5. Even there it lies left of a Spark's ridge, if every byte came from DRAM. What saves it is the second-level cache: blocks that run at the same time share rows of `a` and columns of `b`, so that DRAM delivers each number far less often than the multiprocessors ask for it. A roofline has one slope for each level of memory; you counted the traffic of the level below the multiprocessors.
 #
 # *In production* the levels are why GEMM libraries choose tile sizes and the order of blocks for each shape, and why a small or a thin matrix never reaches the rate of a large square one.
 
@@ -1092,6 +1093,36 @@ def check_host(a, b, kernel, part, rows=slice(None), columns=slice(None)):
     assert run.result.flags.c_contiguous, f"{what}: the result is not in C order"
 
 
+# %% nbgrader={"grade": false, "grade_id": "matmul-impostor", "locked": true, "schema_version": 3, "solution": false, "task": false}
+@cuda.jit
+def impostor(a, b, c):
+    """Has the arguments of tiled_matmul, and writes 100 row + column."""
+    across, down = cuda.grid(2)
+    if down < c.shape[0] and across < c.shape[1]:
+        c[down, across] = 100 * down + across
+
+
+def check_impostor():
+    """With another kernel in the place of tiled_matmul, matmul returns what that one writes: nobody else does the work."""
+    names = globals()
+    mine, names["tiled_matmul"] = tiled_matmul, impostor
+    try:
+        run = launching.call(matmul, numbers(20, 3, 1), numbers(3, 18, 2))
+    finally:
+        names["tiled_matmul"] = mine
+    if "impostor" in run.profile.kernels:  # not if you hold the kernel by another name than tiled_matmul
+        want = (100 * np.arange(20)[:, None] + np.arange(18)).astype(np.float32)
+        checking.equal(run.result, want, what="matmul with a kernel that writes 100 row + column")
+
+
+# %% nbgrader={"grade": false, "grade_id": "matmul-check-refusals", "locked": true, "schema_version": 3, "solution": false, "task": false}
+def check_empty(m, n, k):
+    """matmul gives zeros of the right shape, without a launch."""
+    run = launching.call(matmul, numbers(m, k, 1), numbers(k, n, 2))
+    checking.equal(run.result, np.zeros((m, n), np.float32), what=f"matmul of {m} x {k} and {k} x {n}")
+    checking.equal(run.profile.kernels, {}, what="kernels launched for an empty product")
+
+
 def check_refusal(kind, a, b, *words):
     """matmul(a, b) raises `kind`, and the message helps."""
     message = str(checking.raises(kind, matmul, a, b, what=f"{a.dtype} {a.shape} times {b.dtype} {b.shape}"))
@@ -1108,6 +1139,7 @@ def test_unit_host():
     with credit.check("the right kernel on the right grid", points=2, hint="blocks go across first, then down"):
         check_host(numbers(5, 40, 1), numbers(40, 37, 2), tiled_matmul, TILE)
         check_host(numbers(128, 3, 3), numbers(3, 128, 4), register_matmul, BLOCK)
+        check_impostor()
         ### BEGIN HIDDEN TESTS
         # check: one beside the size at which the kernel changes, in both directions
         # hint: what does your rule say when only one of m and n is large?
@@ -1128,9 +1160,7 @@ def test_unit_host():
         ### END HIDDEN TESTS
     with credit.check("empty products", points=1, hint="a grid must have at least one block"):
         for m, n, k in ((0, 3, 2), (3, 0, 2), (2, 3, 0)):
-            run = launching.call(matmul, numbers(m, k, 1), numbers(k, n, 2))
-            checking.equal(run.result, np.zeros((m, n), np.float32), what=f"matmul of {m} x {k} and {k} x {n}")
-            checking.equal(run.profile.kernels, {}, what="kernels launched for an empty product")
+            check_empty(m, n, k)
     with credit.check("refusals that help", points=1, hint="check before anything is copied or launched"):
         a, b = numbers(3, 4, 1), numbers(5, 2, 2)
         check_refusal(ValueError, a, b, "(3, 4)", "(5, 2)")
@@ -1207,7 +1237,7 @@ if compared:
 
 
 # %% [markdown]
-# Both stay far inside the bound, and the share falls with `k`: errors of either sign cancel, the bound assumes that they never do. The library's share is usually the smaller one, because it adds in several partial sums; that is another honest order. Times that the clock calls *simulated* tell you about NumPy on a CPU and nothing about a GPU; a GPU's stand under "On your Spark".
+# Both stay far inside the bound, and the share falls with `k`: errors of either sign cancel, the bound assumes that they never do. For short `k` yours and the library's may be equal to the last bit; for long ones the library adds up in parts, which is another honest order. Times that the clock calls *simulated* tell you about NumPy on a CPU and nothing about a GPU; a GPU's stand under "On your Spark".
 #
 # *In production* nobody asks for equal bits from two GEMM libraries. They ask for a tolerance with a reason, and now you have one.
 
@@ -1410,7 +1440,7 @@ print(check_record(spark_record))
 # total = float32(…)                     # right
 # ```
 #
-# **5. A tile without padding, read down its columns.** Sixteen threads in two banks: eight turns for each read. One more word in each row mends it.
+# **5. A tile without padding, read down its columns.** Sixteen threads in two banks: eight turns for each read. One more word in each row mends it. (Write the number: `TILE + 1` as part of a shape passes in the simulator, and Numba's compiler for GPUs refuses it.)
 #
 # **6. One guard for two operands.** At the right edge of `c` a thread has no column of `b`, but it does have an element of `a` to stage, which its neighbours need.
 #
@@ -1430,7 +1460,7 @@ print(check_record(spark_record))
 # **Question 1: which memory? (3 points).** (a) Systems insight 1 printed bytes for each multiply-add of *your* naive and tiled kernels. Derive both numbers from your code. (b) Your `register_matmul` moves fewer bytes *and* needs fewer shared loads than `tiled_matmul`. By how much each, and which constant of the code sets which? (c) Somebody wants `MICRO = 16`. Use `resident_blocks` and a count of registers to say what happens.
 #
 # ### BEGIN SOLUTION
-# (a) Naive, warps of 32 columns: 1 sector of a and 4 of b for 32 multiply-adds, 5 * 32 / 32 = 5 bytes, and 4 bytes of c for each 64 multiply-adds, 0.06: 5.06. Tiled: each multiply-add needs two loads, each shared by 16: 2 * 4 / 16 = 0.5, and again 0.06 for c: 0.56. (b) Bytes fall by BLOCK / TILE = 8, because each element that is staged serves BLOCK rows or columns. Shared loads fall from 2 to 2 / MICRO = 0.25, also by 8, because each word read serves MICRO products. (c) 256 sums and 16 words of left and addresses: more than the 255 registers that a thread can have, so sums spill to local memory, which is global memory. Even 255 registers for 256 threads are 65,280 of 65,536: resident_blocks(256, 34 KB, 255, SPARK) gives one block, with nobody to work while it waits.
+# (a) Naive, warps of 32 columns: 1 sector of a and 4 of b for 32 multiply-adds, 5 * 32 / 32 = 5 bytes, and 4 bytes of c for each 64 multiply-adds, 0.06: 5.06. Tiled: each multiply-add needs two loads, each shared by 16: 2 * 4 / 16 = 0.5, and again 0.06 for c: 0.56. (b) Bytes fall by BLOCK / TILE = 8, because each element that is staged serves BLOCK rows or columns. Shared loads fall from 2 to 2 / MICRO = 0.25, also by 8, because each word read serves MICRO products. (c) 256 sums and 16 words of left and addresses: more than the 255 registers that a thread can have, so sums spill to local memory, which is global memory. Even 255 registers, rounded up to 256, for 256 threads are all 65,536: resident_blocks(256, 34 * 1024, 255, SPARK) gives one block, with nobody to work while it waits.
 #
 # ### BEGIN MARK SCHEME
 # - 1 point: both numbers derived from their code, with the part of c. Half: without c, or one of the two.
@@ -1443,7 +1473,7 @@ print(check_record(spark_record))
 # **Question 2: integration (3 points).** A linear layer has `x` of shape (tokens, 4096) and `W` of shape (4096, 4096), stored as (out, in). (a) Which of your kernels does `matmul(x, W.T)` launch, and what would it cost in bytes to copy the transpose first? (b) Use your `roofline` for 1 token and for 1,024 tokens on a Spark with parts of 128 × 128: intensity, bound, least time. Explain the difference. (c) For one token, what does your kernel waste, and what would you build instead?
 #
 # ### BEGIN SOLUTION
-# (a) transposed_matmul; a copy reads and writes 2 * 4096 * 4096 * 4 = 134 MB, at 273 GB/s half a millisecond on every step. (b) roofline(1, 4096, 4096, 128, 128, SPARK): 0.49 FLOP/byte, memory-bound, 0.25 ms. 1,024 tokens: 30.1 FLOP/byte, still memory-bound in this count (without the second-level cache), 4.2 ms; so 1,024 tokens take 17 times as long as one. With one token each weight is used once, so the weights' 67 MB set the time whatever the kernel does. (c) A block of 16 x 16 threads makes 16 rows of c, of which one exists: 15 of 16 threads multiply zeros. A matrix-vector kernel: one warp for each row of W, coalesced along it, with a shuffle reduction as in lab 1.3.1; it is limited by bandwidth and reaches it. Or batch several requests.
+# (a) transposed_matmul; a copy reads and writes 2 * 4096 * 4096 * 4 = 134 MB, at 273 GB/s half a millisecond on every step. (b) roofline(1, 4096, 4096, 128, 128, SPARK): 0.50 FLOP/byte, memory-bound, 0.25 ms. 1,024 tokens: 31.5 FLOP/byte, still memory-bound in this count (without the second-level cache), 4.0 ms; so 1,024 tokens take 16 times as long as one. With one token each weight is used once, so the weights' 67 MB set the time whatever the kernel does. (c) A block of 16 x 16 threads makes 16 rows of c, of which one exists: 15 of 16 threads multiply zeros. A matrix-vector kernel: one warp for each row of W, coalesced along it, with a shuffle reduction as in lab 1.3.1; it is limited by bandwidth and reaches it. Or batch several requests.
 #
 # ### BEGIN MARK SCHEME
 # - 1 point: the kernel, and bytes read and written. Half: one of them.

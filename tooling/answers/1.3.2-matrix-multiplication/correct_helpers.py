@@ -75,8 +75,8 @@ def value_at(matrix, i, j):
 
 @cuda.jit
 def register_matmul(a, b, c):
-    tile_a = cuda.shared.array((TILE, BLOCK + 2), float32)
-    tile_b = cuda.shared.array((TILE, BLOCK + TILE), float32)
+    tile_a = cuda.shared.array((TILE, 130), float32)
+    tile_b = cuda.shared.array((TILE, PADDED), float32)
     sums = cuda.local.array((MICRO, MICRO), float32)
     left = cuda.local.array(MICRO, float32)
     right = cuda.local.array(MICRO, float32)

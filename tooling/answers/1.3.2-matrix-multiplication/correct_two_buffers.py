@@ -43,7 +43,7 @@ def tiled_matmul(a, b, c):
 @cuda.jit
 def transposed_matmul(a, b, c):
     left = cuda.shared.array((TILE, TILE), float32)
-    right = cuda.shared.array((TILE, TILE + 2), float32)
+    right = cuda.shared.array((TILE, 18), float32)
     x, y = cuda.threadIdx.x, cuda.threadIdx.y
     top, side = cuda.blockIdx.y * TILE, cuda.blockIdx.x * TILE
     m, n, k = a.shape[0], b.shape[0], a.shape[1]
@@ -94,7 +94,7 @@ def resident_blocks(threads: int, shared: int, registers: int, gpu: GPU) -> tupl
 def register_matmul(a, b, c):
     tile_a = cuda.shared.array((BLOCK, TILE), float32)
     tile_b = cuda.shared.array((TILE, BLOCK), float32)
-    sums = cuda.local.array(MICRO * MICRO, float32)
+    sums = cuda.local.array(64, float32)
     next_a = cuda.local.array(MICRO, float32)
     next_b = cuda.local.array(MICRO, float32)
     x, y = cuda.threadIdx.x, cuda.threadIdx.y

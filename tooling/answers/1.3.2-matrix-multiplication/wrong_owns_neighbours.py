@@ -5,7 +5,7 @@
 @cuda.jit
 def register_matmul(a, b, c):
     tile_a = cuda.shared.array((BLOCK, TILE), float32)
-    tile_b = cuda.shared.array((TILE, BLOCK + TILE), float32)
+    tile_b = cuda.shared.array((TILE, PADDED), float32)
     sums = cuda.local.array((MICRO, MICRO), float32)
     left = cuda.local.array(MICRO, float32)
     x, y = cuda.threadIdx.x, cuda.threadIdx.y
