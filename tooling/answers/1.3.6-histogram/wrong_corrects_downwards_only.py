@@ -10,7 +10,7 @@ def find_bins(x, edges, keys):
         v = x[i]
         k = -1
         if edges[0] <= v <= edges[bins]:
-            k = min(int((v - edges[0]) / (edges[bins] - edges[0]) * bins), bins - 1)
+            k = min(int((v - edges[0]) / (edges[bins] - edges[0]) * float32(bins)), bins - 1)
             if v < edges[k]:
                 k -= 1
         keys[i] = k
