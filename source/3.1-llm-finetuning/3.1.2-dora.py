@@ -1273,7 +1273,7 @@ def fair_trial(
 # %% nbgrader={"grade": false, "grade_id": "dora-given-spies", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def spied_trial(seeds: Sequence[int], names: Sequence[str]) -> tuple[dict, list, list, nn.Module]:
     """A trial whose parts write down what they saw: its scores, the log, the seeds of the batches, and the base."""
-    base, log, made = nn.Linear(2, 1), [], []
+    base, log, made = nn.Linear(2, 1, dtype=torch.float64), [], []
 
     def prepare(name):
         def inside(model):
@@ -1304,7 +1304,7 @@ def test_unit_dora_fair_trial():
     ### BEGIN HIDDEN TESTS
     # check: other seeds and three arms
     # hint: run it with functions that print what they are given
-    seed = checking.secret_seed() % 1000
+    seed = 1 + checking.secret_seed() % 1000
     cases += [([seed, 0, seed + 7], ["x", "yy", "zzzz"]), ([seed], ["alone"]), ([], ["none"])]
     ### END HIDDEN TESTS
     trials = []
