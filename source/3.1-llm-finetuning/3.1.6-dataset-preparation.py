@@ -401,8 +401,7 @@ def tokenize(messages: Sequence[Mapping[str, str]]) -> dict[str, list[int]]:
         3. The newline after the user belongs to the user.
     """
     ### BEGIN SOLUTION
-    ids: list[int] = []
-    labels: list[int] = []
+    ids, labels = [], []
     for message in messages:
         prefix, content = plain.encode(message["role"] + ": "), plain.encode(message["content"])
         if message["role"] == "assistant":
@@ -637,8 +636,7 @@ def deduplicate(texts: Sequence[str], n: int = 3, threshold: float = 0.7) -> lis
         raise ValueError(f"n must be at least 1, not {n}")
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold must be above 0 and at most 1, not {threshold}")
-    kept: list[int] = []
-    seen: list[set] = []
+    kept, seen = [], []
     for index, text in enumerate(texts):
         words = [w for w in (word.strip(".,;:!?\"'") for word in text.lower().split()) if w]
         shingles = {tuple(words[i : i + n]) for i in range(max(len(words) - n + 1, 1))}
@@ -665,12 +663,14 @@ def test_unit_data_dedup():
     # hint: at the threshold itself a text is a duplicate.
     check(["a b c d", "a b c e"], [0], "3 of 5 words common, threshold 0.6", n=1, threshold=0.6)
     check(["a b c d", "a b c e"], [0, 1], "3 of 5 words common, threshold 0.61", n=1, threshold=0.61)
+    check(["a b", "A b!", "b a"], [0, 2], "equal words, threshold 1", threshold=1.0)
     # check: chains, and the order of what is kept
     # hint: the second goes because of the first; the third is compared with the first, not with the second.
     check(["a b c d", "b c d e", "c d e f"], [0, 2], "a chain", n=1, threshold=0.6)
     # check: texts of few words, of none, and of punctuation
     # hint: a short text is one shingle of all its words; texts without words are all alike.
     check(["hi", "Hi!", "hi there", "", " ... ", "?"], [0, 2, 3], "short texts")
+    check(["hi there", "there", "hi"], [0, 1, 2], "short texts with common words", threshold=0.3)
     # check: parameters out of range
     # hint: 0 is refused for both.
     for how in ({"n": 0}, {"threshold": 0.0}, {"threshold": 1.1}):
@@ -781,7 +781,7 @@ def pack(examples: Sequence[Mapping[str, list[int]]], length: int) -> dict[str, 
     ### BEGIN SOLUTION
     if any(not 1 <= len(e["input_ids"]) <= length for e in examples):
         raise ValueError(f"every example must have from 1 to {length} tokens")
-    rows: list[list[Mapping]] = []
+    rows = []
     for example in sorted(examples, key=lambda e: len(e["input_ids"]), reverse=True):
         row = next((r for r in rows if sum(len(e["input_ids"]) for e in r) + len(example["input_ids"]) <= length), None)
         if row is None:

@@ -324,7 +324,7 @@ def collate(feedback: Sequence[Mapping]) -> dict[str, Tensor]:
     """
     ### BEGIN SOLUTION
     if len(feedback) < 2:
-        raise ValueError(f"a batch needs at least 2 entries, not {len(feedback)}: each is matched with another's answer")
+        raise ValueError("a batch needs at least 2 entries: each is matched with another's answer")
 
     def padded(prompts, answers):
         longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
@@ -380,6 +380,7 @@ def test_unit_kto_collate():
         for name, value in want.items():
             checking.equal(got[name], torch.tensor(value), what=f"{name} of {what}", hint="row k with the answer of row k - 1")
 
+    check(thumbs(2, seed=1), "two thumbs")
     check(thumbs(3, seed=0), "three thumbs")
     ### BEGIN HIDDEN TESTS
     # check: texts of many lengths, empty ones and letters of several bytes

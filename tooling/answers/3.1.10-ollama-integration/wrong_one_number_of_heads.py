@@ -2,9 +2,6 @@
 # Keys have as many heads as queries.
 
 # %% gguf-model
-from transformers import PretrainedConfig
-
-
 def model_fields(config: PretrainedConfig) -> dict[str, Any]:
     rope = config.rope_parameters
     if rope["rope_type"] != "default":

@@ -2,9 +2,6 @@
 # The rope base is the usual one, not the model's.
 
 # %% gguf-model
-from transformers import PretrainedConfig
-
-
 def model_fields(config: PretrainedConfig) -> dict[str, Any]:
     rope = config.rope_parameters
     if rope["rope_type"] != "default":

@@ -2,9 +2,6 @@
 # Scaled RoPE is written as if it were not.
 
 # %% gguf-model
-from transformers import PretrainedConfig
-
-
 def model_fields(config: PretrainedConfig) -> dict[str, Any]:
     rope = config.rope_parameters
     fields = {

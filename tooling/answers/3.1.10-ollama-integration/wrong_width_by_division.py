@@ -2,9 +2,6 @@
 # The width of a head is computed, though the config may say another.
 
 # %% gguf-model
-from transformers import PretrainedConfig
-
-
 def model_fields(config: PretrainedConfig) -> dict[str, Any]:
     rope = config.rope_parameters
     if rope["rope_type"] != "default":
