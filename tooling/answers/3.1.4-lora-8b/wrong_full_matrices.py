@@ -1,0 +1,13 @@
+# loses: test-sft-memory, test-sft-run keeps 0, test-integration-sft
+# Adapters as large as the layers.
+
+# %% sft-memory
+def predict_bytes(model: nn.Module, r: int, targets: Sequence[str]) -> dict[str, int]:
+    layers = [(name.rpartition(".")[2], module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    for target in targets:
+        if target not in {name for name, _ in layers}:
+            raise ValueError(f"no linear layer is called {target!r}")
+    values = sum(r * layer.in_features * layer.out_features for name, layer in layers if name in targets)
+    parts = {"weights": sum(p.nbytes for p in model.parameters()), "adapters": 4 * values, "gradients": 4 * values}
+    parts["optimizer"] = 8 * values
+    return parts | {"total": sum(parts.values())}
