@@ -226,7 +226,7 @@ def check_product(got, a, b, what):
 
 
 # %% [markdown]
-# And one test that has nothing to do with large matrices. A running sum that is float64 without your noticing costs nothing here and a factor of 64 on most GPUs, which have few float64 units. In float32 $2^{30} + 1 - 2^{30}$ is 0, because $2^{30} + 1$ has no room for the 1. In float64 it is 1.
+# And one test that has nothing to do with large matrices. A running sum that is float64 without your noticing costs nothing here and up to a factor of 64 on a GPU: a Spark has 2 float64 units for every 128 of float32. In float32 $2^{30} + 1 - 2^{30}$ is 0, because $2^{30} + 1$ has no room for the 1. In float64 it is 1.
 
 # %% nbgrader={"grade": false, "grade_id": "matmul-float32", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def check_float32(kernel, transposed=False):
@@ -722,7 +722,7 @@ def roofline(m: int, n: int, k: int, rows: int, columns: int, gpu: GPU) -> Predi
 def resident_blocks(threads: int, shared: int, registers: int, gpu: GPU) -> tuple[int, str]:
     """Blocks that fit on one multiprocessor at once, and what limits them.
 
-    A block takes whole warps of 32 threads; `shared` bytes and 1024 more that the system keeps; `registers` (1 or more),
+    A block takes whole warps of 32 threads; `shared` bytes and 1024 more that the system keeps; `registers` (not 0),
     rounded up to a multiple of 8, for each thread of its warps. The limits are "blocks", "threads", "shared memory" and
     "registers"; at a tie take the one named first here. 0 blocks if none fits.
 
@@ -1153,7 +1153,7 @@ def test_unit_host():
         check_host(numbers(12, 10, 7), numbers(10, 9, 8), tiled_matmul, TILE, slice(0, 12, 2), slice(9, None, -2))
         ### BEGIN HIDDEN TESTS
         # check: large and stored by columns, both transposed, and gaps in a transpose
-        # hint: which question comes first, the layout of b or the size of the result? What has a reversed view for strides?
+        # hint: which comes first, the layout of b or the size of the result? What are the strides of a reversed view?
         seed = checking.secret_seed()
         check_host(numbers(130, 4, seed), numbers(129, 4, seed).T, transposed_matmul, TILE)
         check_host(numbers(5, 18, seed).T, numbers(19, 5, seed).T, transposed_matmul, TILE)
@@ -1253,7 +1253,8 @@ def test_module():
     m, n, k = 45, 37, 29
     a, b = numbers(m, k, seed=1), numbers(k, n, seed=2)
     products = {"naive": multiply(naive_matmul, a, b, n, cover(m, n, 8, 32), (32, 8)).out, "matmul": matmul(a, b)}
-    for kernel, right, part in ((tiled_matmul, b, TILE), (transposed_matmul, b.T.copy(), TILE), (register_matmul, b, BLOCK)):
+    plans = (tiled_matmul, b, TILE), (transposed_matmul, b.T.copy(), TILE), (register_matmul, b, BLOCK)
+    for kernel, right, part in plans:
         name = kernel.py_func.__name__
         products[name] = multiply(kernel, a, right, n, cover(m, n, part, part), (TILE, TILE)).out
     for name, product in products.items():
@@ -1434,7 +1435,7 @@ print(check_record(spark_record))
 # ```
 
 # %% [markdown]
-# **4. A sum that starts as `0.0`.** Numba makes it float64, and the multiply-adds with it, on units of which a Spark has one for every 64 of float32.
+# **4. A sum that starts as `0.0`.** Numba makes it float64, and the multiply-adds with it, on units of which a multiprocessor of a Spark has 2, beside 128 for float32 (CUDA programming guide, compute capability 12.x).
 #
 # ```python
 # total = 0.0                            # wrong
