@@ -68,6 +68,10 @@ class Style(StrEnum):
 WEIGHTS = {Style.REFERENCE: 3, Style.ALTERNATIVE: 3, Style.MISTAKE: 4, Style.UNFINISHED: 1.5, Style.UNTOUCHED: 1}
 
 
+#: Labs of one assignment that a student works on: a class of twelve then takes minutes, whatever the course has.
+OPENED = 3
+
+
 @dataclass(frozen=True)
 class Plan:
     """What one student will hand in for one assignment.
@@ -122,6 +126,8 @@ def plan_class(course: Course, students: int, seed: int) -> list[Plan]:
         for assignment, group in labs.items():
             draw = random.Random(f"{seed} {name} {assignment}")
             styles = {lab.name: _style(index, draw) for lab in group}
+            for lab in draw.sample(group, max(0, len(group) - OPENED)):
+                styles[lab.name] = Style.UNTOUCHED
             plans.append(
                 Plan(
                     student=name,
