@@ -1214,7 +1214,7 @@ class Function:
         parts, conj = [self.expr(v) for v in e.values], isinstance(e.op, ast.And)
 
         def run(S: Run, env: Env, m: Any) -> Value:
-            v, cur, out = parts[0](S, env, m), m, _UNSET
+            v, cur = parts[0](S, env, m), m
             for p in parts[1:]:
                 if type(v) is not np.ndarray:
                     if bool(v) != conj:
@@ -1226,11 +1226,8 @@ class Function:
                 if go is EMPTY:
                     break
                 new = p(S, env, go)
-                if go is not cur:
-                    new = merge(go.bits, new, v)
-                v, cur = new, go
-                if out is _UNSET:
-                    out = v
+                v = new if go is m else merge(go.bits, new, v)  # lanes that an earlier term has settled keep its value
+                cur = go
             return v
 
         return run

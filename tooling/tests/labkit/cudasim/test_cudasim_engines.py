@@ -39,11 +39,24 @@ exprs = st.recursive(
     ),
     max_leaves=5,
 )
+comparisons = st.tuples(exprs, st.sampled_from(["<", "<=", "==", "!=", ">"]), exprs).map(" ".join)
+chains = st.tuples(st.sampled_from([" and ", " or "]), st.lists(comparisons, min_size=3, max_size=4))
 conditions = st.one_of(
-    st.tuples(exprs, st.sampled_from(["<", "<=", "==", "!=", ">"]), exprs).map(lambda p: f"{p[0]} {p[1]} {p[2]}"),
+    comparisons,
+    chains.map(lambda p: p[0].join(p[1])),
     st.tuples(exprs, exprs).map(lambda p: f"{p[0]} > 0 and x[({p[1]}) % x.size] < 5"),
     st.tuples(exprs, exprs).map(lambda p: f"not ({p[0]} > 2) or {p[1]} == 1"),
 )
+
+
+def test_a_lane_that_an_early_term_settled_stays_settled() -> None:
+    """A later term that holds for all lanes that are left says nothing about the others."""
+    for term in ("y < 3 and x < 4 and x < 2", "not (y >= 3 or x >= 4 or x >= 2)"):
+        head = "@cuda.jit\ndef kernel(c):\n    x, y = cuda.threadIdx.x, cuda.threadIdx.y\n"
+        kernel = kernel_from(f"{head}    if {term}:\n        c[y, x] = 1\n")
+        written = np.zeros((4, 4), np.int32)
+        kernel[1, (4, 4)](written)
+        assert written.sum() == 6 and written[:3, :2].all()
 
 
 @st.composite
