@@ -763,7 +763,7 @@ test_unit_gguf_model()
 # %% [markdown]
 # ### What just happened?
 #
-# Thirteen numbers, of which the runtime above used five. llama.cpp uses them all.
+# Twelve numbers, of which the runtime above used five. Others have a use for all of them.
 #
 # ### Exercise 5: which id is which text
 #
@@ -1085,7 +1085,7 @@ test_unit_gguf_write()
 # %% [markdown]
 # ### What just happened?
 #
-# Norms stayed in F32: they are 0.01 % of the bytes and touch every activation. Now write a model three times and look at the sizes.
+# Norms stayed in F32: they are a thousandth of the weights here, less in a large model, and touch every activation. Now write a model three times and look at the sizes.
 #
 # ### Systems insight 2 of 3: where are the bytes, and how long does writing take?
 #
@@ -1115,8 +1115,8 @@ for kind, (nbytes, seconds, start) in (sizes or {}).items():
 
 # %% [markdown]
 # **What it means in production.** The speed of generation is the speed of reading weights: a model of half the bytes answers nearly twice as
-# fast on the same memory. That, more than the space on the disk, is why people quantise. Q8_0 is the one that needs no thinking: its error
-# is far below what a benchmark can see. What lies below it is module 3.2.
+# fast on the same memory. That, more than the space on the disk, is why people quantise. Q8_0 is where one begins: its error is small, as you
+# are about to measure, and needs no data to tune. What lies below it, and how to judge it, is module 3.2.
 
 # %% [markdown]
 # ## Part 4: Trust nothing
@@ -1840,7 +1840,10 @@ for kind, (gigabytes, rate) in predicted().items():
 # python llama.cpp/convert_hf_to_gguf.py merged --outtype q8_0 --outfile model.gguf
 # ollama create my-model -f Modelfile                  # where Ollama runs, outside of the container
 # ollama run my-model --verbose "Say hello."           # --verbose prints tokens a second
+# curl -s localhost:11434/api/chat -d '{"model": "my-model", "stream": false, "messages": [{"role": "user", "content": "Say hello."}]}'
 # ```
+#
+# The last line is what the Web UI of 1.1.5 does: choose `my-model` there, and ask it what you asked your fine-tuned model in 3.1.4.
 #
 # `merged` is what peft's `merge_and_unload()` and `save_pretrained("merged")` wrote before; the Modelfile is yours with Llama 3.1's own template
 # and stops. Look at `gguf-dump model.gguf` before you import it. None of this has been **measured on a GPU or run in Ollama** by the authors: your record
