@@ -603,6 +603,7 @@ def test_unit_gguf_q8():
     check(weights.reshape(4, 4, 1024), "three axes")
     check(weights.T[:, ::2], "every other column of a transposed matrix")
     check(weights[:0], "no rows")
+    checking.raises(ValueError, without_library, weights[:0, :33], what="no rows of 33 columns")
     # check: the error bound
     # hint: half a step, and what the float16 of the scale adds.
     got = gguf.quants.dequantize(without_library(weights), Q8_0).reshape(-1, 32)
@@ -682,7 +683,7 @@ def model_fields(config: PretrainedConfig) -> dict[str, Any]:
         A dict of str, int and float. "general.architecture": "llama". After "llama.": "vocab_size", "context_length",
         "embedding_length" (hidden size), "block_count", "feed_forward_length", "attention.head_count", "attention.head_count_kv",
         "attention.layer_norm_rms_epsilon", "attention.key_length", "attention.value_length" and "rope.dimension_count" (all
-        three: the width of a head), "rope.freq_base".
+        three: the width of a head), "rope.freq_base" (a float, even where the config has an int: a runtime looks at the type).
 
     Raises:
         ValueError: config.rope_parameters["rope_type"] is not "default".
@@ -720,7 +721,7 @@ def model_fields(config: PretrainedConfig) -> dict[str, Any]:
         "attention.key_length": config.head_dim,
         "attention.value_length": config.head_dim,
         "rope.dimension_count": config.head_dim,
-        "rope.freq_base": rope["rope_theta"],
+        "rope.freq_base": float(rope["rope_theta"]),
     }
     return {"general.architecture": "llama"} | {f"llama.{key}": value for key, value in fields.items()}
     ### END SOLUTION
@@ -739,7 +740,7 @@ def test_unit_gguf_model():
             keys.LLM.FEED_FORWARD_LENGTH: config.intermediate_size, keys.Attention.HEAD_COUNT: config.num_attention_heads,
             keys.Attention.HEAD_COUNT_KV: config.num_key_value_heads, keys.Attention.LAYERNORM_RMS_EPS: config.rms_norm_eps,
             keys.Attention.KEY_LENGTH: config.head_dim, keys.Attention.VALUE_LENGTH: config.head_dim,
-            keys.Rope.DIMENSION_COUNT: config.head_dim, keys.Rope.FREQ_BASE: config.rope_parameters["rope_theta"],
+            keys.Rope.DIMENSION_COUNT: config.head_dim, keys.Rope.FREQ_BASE: float(config.rope_parameters["rope_theta"]),
         }
         for key, value in want.items():
             name = key.format(arch="llama")
@@ -747,10 +748,11 @@ def test_unit_gguf_model():
 
     check(draw_model(0).config, "a model")
     ### BEGIN HIDDEN TESTS
-    # check: other shapes, and heads wider than hidden size / heads
-    # hint: config.head_dim is a number of its own.
+    # check: other shapes, heads wider than hidden size / heads, a rope base that is an int
+    # hint: config.head_dim is a number of its own, and the base is a float in the file.
     check(draw_model(1, num_attention_heads=8, head_dim=24, num_hidden_layers=1, intermediate_size=96, vocab_size=400).config, "wide heads")
-    check(tiny.llama(2, num_key_value_heads=1, rms_norm_eps=1e-6, max_position_embeddings=99).config, "another base")
+    plain = {"rope_type": "default", "rope_theta": 1000000}
+    check(tiny.llama(2, num_key_value_heads=1, rms_norm_eps=1e-6, max_position_embeddings=99, rope_parameters=plain).config, "an int")
     # check: scaled rope
     # hint: whatever the type, if it is not "default", refuse it.
     for rope in ({"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}, {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}):

@@ -54,7 +54,7 @@ def model_fields(config: PretrainedConfig) -> dict[str, Any]:
         attention.VALUE_LENGTH: "head_dim", names.DIMENSION_COUNT: "head_dim",
     }
     out = {key.format(arch="llama"): getattr(config, field) for key, field in numbers.items()}
-    return out | {"general.architecture": "llama", "llama.rope.freq_base": rope["rope_theta"], "general.name": "tiny"}
+    return out | {"general.architecture": "llama", "llama.rope.freq_base": 1.0 * rope["rope_theta"], "general.name": "tiny"}
 
 # %% gguf-tokenizer
 def tokenizer_fields(tokenizer: PreTrainedTokenizerBase, size: int) -> dict[str, Any]:

@@ -18,6 +18,6 @@ def model_fields(config: PretrainedConfig) -> dict[str, Any]:
         "attention.key_length": config.head_dim,
         "attention.value_length": config.head_dim,
         "rope.dimension_count": config.head_dim,
-        "rope.freq_base": rope["rope_theta"],
+        "rope.freq_base": float(rope["rope_theta"]),
     }
     return {"general.architecture": "llama"} | {f"llama.{key}": value for key, value in fields.items()}

@@ -18,6 +18,6 @@ def model_fields(config: PretrainedConfig) -> dict[str, Any]:
         "attention.key_length": config.hidden_size // config.num_attention_heads,
         "attention.value_length": config.hidden_size // config.num_attention_heads,
         "rope.dimension_count": config.hidden_size // config.num_attention_heads,
-        "rope.freq_base": rope["rope_theta"],
+        "rope.freq_base": float(rope["rope_theta"]),
     }
     return {"general.architecture": "llama"} | {f"llama.{key}": value for key, value in fields.items()}

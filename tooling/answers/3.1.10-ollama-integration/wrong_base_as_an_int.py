@@ -1,0 +1,23 @@
+# loses: test-gguf-model
+# The rope base is written as the config has it, at times as an int.
+
+# %% gguf-model
+def model_fields(config: PretrainedConfig) -> dict[str, Any]:
+    rope = config.rope_parameters
+    if rope["rope_type"] != "default":
+        raise ValueError(f"rope of type {rope['rope_type']!r} needs factors that this file does not carry")
+    fields = {
+        "vocab_size": config.vocab_size,
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "block_count": config.num_hidden_layers,
+        "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": config.num_key_value_heads,
+        "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        "attention.key_length": config.head_dim,
+        "attention.value_length": config.head_dim,
+        "rope.dimension_count": config.head_dim,
+        "rope.freq_base": rope["rope_theta"],
+    }
+    return {"general.architecture": "llama"} | {f"llama.{key}": value for key, value in fields.items()}
