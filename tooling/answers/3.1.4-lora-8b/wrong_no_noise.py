@@ -10,7 +10,7 @@ def fine_tune(
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         config = SFTConfig(
             output_dir=folder, max_steps=steps, per_device_train_batch_size=micro_batch, gradient_accumulation_steps=accumulation,
-            learning_rate=peak, warmup_steps=warmup, lr_scheduler_type="cosine", weight_decay=0.0, max_grad_norm=1.0,
+            learning_rate=peak, warmup_steps=warmup, lr_scheduler_type="cosine",
             neftune_noise_alpha=None, completion_only_loss=True, max_length=None, gradient_checkpointing=False, seed=seed,
             logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True, use_cpu=True, bf16=False,
         )  # fmt: skip
