@@ -5,13 +5,13 @@
         y = xp.asnumpy(xp.asarray(x) * 2)       # counts.launches == 1, one transfer each way
 
 An array here wraps a NumPy array and is none: as in CuPy, nothing moves between host and device unless it is said
-(`asarray`, `asnumpy`, `.get()`, `.item()`), and the two kinds do not mix. Stricter than CuPy in three places, where CuPy
-would wait for the device, or copy, without saying so: float(x), int(x) and `if x:`; NumPy functions on device arrays;
-NumPy arrays as indices.
+(`asarray`, `asnumpy`, `.get()`, `.item()`), and the two kinds do not mix. Stricter than CuPy in three places, where
+CuPy would wait for the device, or copy, without saying so: float(x), int(x) and `if x:`; NumPy functions on device
+arrays; NumPy arrays as indices.
 
 Costs are a model: each function that makes a new array is one launch that reads its inputs once and writes its result
-once; a view costs nothing; a result whose size depends on values (x[mask], nonzero) sends its size to the host. CuPy's own
-std, median, sort and concatenate launch more than one kernel, so the counts are lower bounds.
+once; a view costs nothing; a result whose size depends on values (x[mask], nonzero) sends its size to the host.
+CuPy's own std, median, sort and concatenate launch more than one kernel, so the counts are lower bounds.
 """
 
 from __future__ import annotations
@@ -25,20 +25,32 @@ import numpy as np
 
 from labkit import c_subset
 
-_VALUES = "bool_ dtype e finfo float32 float64 iinfo inf int32 int64 int8 intp nan newaxis pi uint8 result_type".split()
-_CREATE = "arange empty eye full linspace ones zeros".split()
-_COMPUTE = """
-abs absolute add all any argmax argmin argsort broadcast_to ceil clip column_stack concatenate copy count_nonzero cumsum
-digitize divide empty_like equal exp expand_dims floor fmax fmin full_like greater greater_equal hstack isfinite isinf
-isnan less less_equal log log1p logical_and logical_not logical_or max maximum mean median min minimum multiply nan_to_num
-nanmax nanmean nanmedian nanmin nanstd nansum nanvar negative nonzero not_equal ones_like power prod ravel repeat reshape
-rint searchsorted sign sort sqrt square squeeze stack std subtract sum take take_along_axis transpose true_divide var vstack
-where zeros_like
-""".split()
-_METHODS = "all any argmax argmin argsort astype clip copy cumsum max mean min nonzero prod ravel repeat reshape squeeze " \
-    "std sum take transpose var".split()
-_OPERATORS = "add sub mul truediv floordiv mod pow and or xor radd rsub rmul rtruediv rfloordiv rpow rand ror lt le gt " \
-    "ge eq ne neg abs invert".split()
+_VALUES = {
+    "bool_", "dtype", "e", "finfo", "float32", "float64", "iinfo", "inf", "int32", "int64", "int8", "intp",
+    "nan", "newaxis", "pi", "uint8", "result_type",
+}
+_CREATE = {
+    "arange", "empty", "eye", "full", "linspace", "ones", "zeros",
+}
+_COMPUTE = {
+    "abs", "absolute", "add", "all", "any", "argmax", "argmin", "argsort", "broadcast_to", "ceil", "clip",
+    "column_stack", "concatenate", "copy", "count_nonzero", "cumsum", "digitize", "divide", "empty_like",
+    "equal", "exp", "expand_dims", "floor", "fmax", "fmin", "full_like", "greater", "greater_equal", "hstack",
+    "isfinite", "isinf", "isnan", "less", "less_equal", "log", "log1p", "logical_and", "logical_not",
+    "logical_or", "max", "maximum", "mean", "median", "min", "minimum", "multiply", "nan_to_num", "nanmax",
+    "nanmean", "nanmedian", "nanmin", "nanstd", "nansum", "nanvar", "negative", "nonzero", "not_equal",
+    "ones_like", "power", "prod", "ravel", "repeat", "reshape", "rint", "searchsorted", "sign", "sort", "sqrt",
+    "square", "squeeze", "stack", "std", "subtract", "sum", "take", "take_along_axis", "transpose",
+    "true_divide", "var", "vstack", "where", "zeros_like",
+}
+_METHODS = (
+    "all", "any", "argmax", "argmin", "argsort", "astype", "clip", "copy", "cumsum", "max", "mean", "min",
+    "nonzero", "prod", "ravel", "repeat", "reshape", "squeeze", "std", "sum", "take", "transpose", "var",
+)
+_OPERATORS = (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "radd", "rsub", "rmul",
+    "rtruediv", "rfloordiv", "rpow", "rand", "ror", "lt", "le", "gt", "ge", "eq", "ne", "neg", "abs", "invert",
+)
 _IN_PLACE = {"iadd": np.add, "isub": np.subtract, "imul": np.multiply, "itruediv": np.divide}
 
 
@@ -80,7 +92,7 @@ def _host(value: Any, read: list[np.ndarray]) -> Any:
         read.append(value._values)
         return value._values
     if isinstance(value, np.ndarray):
-        raise TypeError("Unsupported type <class 'numpy.ndarray'>: device and host arrays do not mix; use xp.asarray first")
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>: host and device do not mix; use xp.asarray first")
     return type(value)(_host(item, read) for item in value) if type(value) in (list, tuple) else value
 
 
@@ -99,7 +111,7 @@ def _launch(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return wrapped if isinstance(result, tuple) else wrapped[0]
 
 
-class ndarray:  # noqa: N801  CuPy's name
+class ndarray:
     """An array on the device. Made by `asarray` and the functions of this module, never by hand."""
 
     __array_ufunc__ = None  # so that NumPy's operators leave the answer to this class
@@ -141,8 +153,10 @@ class ndarray:  # noqa: N801  CuPy's name
         return _launch(lambda values, where: np.asarray(values[where]), self, place)
 
     def __setitem__(self, place: Any, value: Any) -> None:
-        self._values[_host(place, [])] = (new := _host(value, []))
-        _count(launches=1, device_bytes=2 * self._values[_host(place, [])].nbytes if np.ndim(new) else self.nbytes)
+        where, read = _host(place, []), []  # type: ignore[var-annotated]
+        self._values[where] = _host(value, read)
+        written = self._values[where].nbytes
+        _count(launches=1, device_bytes=written + sum(array.nbytes for array in read))
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("Implicit conversion to a NumPy array or a number is not allowed. "
@@ -202,7 +216,7 @@ def __getattr__(name: str) -> Any:
         return getattr(np, name)
     if name in _CREATE or name in _COMPUTE:
         return lambda *args, **kwargs: _launch(getattr(np, name), *args, **kwargs)
-    raise AttributeError(f"the stand-in has no {name!r}; CuPy may have: it knows what its list says, see labkit/standin.py")
+    raise AttributeError(f"the stand-in for CuPy has no {name!r}; what it has is listed in labkit/standin.py")
 
 
 class ElementwiseKernel:

@@ -1,0 +1,14 @@
+# loses: test-cupy-standardize, test-cupy-preprocess keeps 2
+# Whether a column is constant is asked of the device.
+
+# %% cupy-standardize
+def standardize(x: Any) -> Any:
+    if x.shape[0] == 0:
+        raise ValueError("a table without rows has no mean")
+    xp = array_module(x)
+    wide = x.astype(xp.float64)
+    constant = x.max(axis=0) == x.min(axis=0)
+    if bool(constant.any() if xp is np else constant.any().item()):
+        x = x + 0
+    divisor = xp.where(constant, 1.0, wide.std(axis=0))
+    return xp.where(constant, 0.0, (wide - wide.mean(axis=0)) / divisor).astype(x.dtype)
