@@ -142,5 +142,5 @@ def _same(left: Any, right: Any) -> tuple[Any, Any]:
     """Both in C's common type: double over float over integers (NumPy would make int32 with float32 a double)."""
     kinds = [np.asarray(value).dtype for value in (left, right)]
     floats = [kind for kind in kinds if kind.kind == "f"]
-    common = np.result_type(*(floats or [*kinds, np.int32]))
+    common = np.result_type(*(floats or [*kinds, np.dtype(np.int32)]))
     return np.asarray(left).astype(common), np.asarray(right).astype(common)

@@ -150,7 +150,7 @@ class ndarray:
         for one in place if isinstance(place, tuple) else (place,):
             if isinstance(one, ndarray) and one.dtype == np.bool_:
                 _count(to_host=1, to_host_bytes=8)
-        return _launch(lambda values, where: np.asarray(values[where]), self, place)
+        return _launch(_index, self, place)
 
     def __setitem__(self, place: Any, value: Any) -> None:
         where, read = _host(place, []), []  # type: ignore[var-annotated]
@@ -163,6 +163,13 @@ class ndarray:
                         "Use xp's functions, or `.get()` or `.item()` if it has to travel to the host.")
 
     __array__ = __float__ = __int__ = __bool__ = __index__ = __complex__ = __array_function__ = _refuse
+
+
+def _index(values: np.ndarray, place: Any) -> Any:
+    one = values[place]
+    if isinstance(one, np.generic):  # CuPy gives a view without axes
+        return values[(*place, ...) if isinstance(place, tuple) else (place, ...)]
+    return one
 
 
 def _method(name: str) -> Callable[..., Any]:
@@ -252,9 +259,9 @@ class ElementwiseKernel:
         values = {name: np.asarray(given[name], dtype=types[kind]) for kind, name in self._inputs}
         results = c_subset.run(self._operation, values, {name: np.dtype(types[kind]) for kind, name in self._outputs})
         shape = np.broadcast_shapes(*(value.shape for value in values.values()))
-        made = tuple(ndarray(np.array(np.broadcast_to(one, shape))) for one in results.values())
+        made = [np.array(np.broadcast_to(one, shape)) for one in results.values()]
         _count(launches=1, device_bytes=sum(array.nbytes for array in (*read, *made)))
-        return made if len(made) > 1 else made[0]
+        return tuple(map(ndarray, made)) if len(made) > 1 else ndarray(made[0])
 
 
 def _parameters(text: str) -> list[tuple[str, str]]:

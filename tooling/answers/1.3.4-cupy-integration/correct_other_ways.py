@@ -86,7 +86,8 @@ def rows_kernel(x, out):
         cuda.syncthreads()
     mean = sums[0] / float32(n)
     for j in range(t, n, threads):
-        squares[t] += (values[j] - mean) * (values[j] - mean)
+        d = values[j] - mean
+        squares[t] += d * d
     step = threads // 2
     cuda.syncthreads()
     while step:

@@ -1,4 +1,4 @@
-# loses: test-cupy-fill
+# loses: test-cupy-fill, test-cupy-preprocess
 # The holes of the argument itself are filled.
 
 # %% cupy-fill

@@ -1,4 +1,4 @@
-# loses: test-cupy-module, test-cupy-encode keeps 2
+# loses: test-cupy-module
 # The first array decides alone, so mixed arrays pass.
 
 # %% cupy-module

@@ -1,4 +1,4 @@
-# loses: test-cupy-fused
+# loses: test-cupy-fused keeps 2
 # NaN is looked for after fmaxf has made a number of it.
 
 # %% cupy-fused

@@ -1,4 +1,4 @@
-# loses: test-cupy-rows
+# loses: test-cupy-rows keeps 2, test-integration-cupy
 # EPS is left out of the variance.
 
 # %% cupy-rows

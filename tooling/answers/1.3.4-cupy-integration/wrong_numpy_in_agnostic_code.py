@@ -1,4 +1,4 @@
-# loses: test-cupy-fill, test-cupy-preprocess keeps 0, test-integration-cupy
+# loses: test-cupy-fill, test-cupy-preprocess, test-integration-cupy
 # NumPy's isnan instead of the module's.
 
 # %% cupy-fill

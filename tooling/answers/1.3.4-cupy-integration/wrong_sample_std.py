@@ -1,4 +1,4 @@
-# loses: test-cupy-standardize
+# loses: test-cupy-standardize, test-cupy-preprocess, test-integration-cupy
 # The sample's standard deviation, divided by n - 1.
 
 # %% cupy-standardize

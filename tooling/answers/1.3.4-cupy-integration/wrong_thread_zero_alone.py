@@ -1,4 +1,4 @@
-# loses: test-cupy-rows keeps 2, test-integration-cupy
+# loses: test-cupy-rows keeps 2
 # Thread 0 does the row alone.
 
 # %% cupy-rows

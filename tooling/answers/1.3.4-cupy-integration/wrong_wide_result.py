@@ -1,4 +1,4 @@
-# loses: test-cupy-fill
+# loses: test-cupy-fill, test-cupy-preprocess, test-integration-cupy
 # The result is float64.
 
 # %% cupy-fill
