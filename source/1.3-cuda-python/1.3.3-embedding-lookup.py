@@ -314,11 +314,13 @@ def different_tokens(n, rows, seed):
     return np.random.default_rng(seed).permutation(rows)[:n].astype(np.int32)
 
 
+# %%
 def profile_by_row():
     tokens, table = different_tokens(32, 50, seed=3), make_table(50, 64, seed=3)
     return launching.launch(lookup_by_row, 1, 32, tokens, table, launching.out((32, 64))).profile
 
 
+# %%
 print(insight.run(profile_by_row, needs="Exercise 1 (lookup_by_row)"))
 
 # %% [markdown]
@@ -455,6 +457,7 @@ def waste(kernel, columns, n=64):
     return run.profile.total.bytes_moved / (2 * n * columns * 4)
 
 
+# %%
 def both_layouts():
     return {kernel.py_func.__name__: [waste(kernel, d) for d in WIDTHS] for kernel in (lookup_by_row, lookup_by_element)}
 
@@ -1400,12 +1403,14 @@ if mine:
 from labkit import fullsize
 
 
+# %%
 def llama_batch(n=32_768, rows=128_256, columns=4096):
     """Token ids as in text, and a table in bfloat16."""
     tokens = torch.from_numpy(make_tokens(n, rows, seed=0)).to(WHERE)
     return tokens, torch.randn(rows, columns, device=WHERE, dtype=torch.bfloat16)
 
 
+# %%
 def gathers(tokens, table):
     """Each gather of a bfloat16 table, beside torch's embedding on the GPU and on one core of the CPU."""
     look_up = torch.nn.functional.embedding

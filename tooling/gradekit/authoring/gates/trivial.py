@@ -57,6 +57,8 @@ def _gradekit_wrap(function, how):
         return numpy.full_like(value, fill)[()]
 
     def differs(one, other):
+        if one is other:  # NaN included
+            return False
         if type(one) in (list, tuple):
             return any(differs(*pair) for pair in zip(one, other))
         if type(one) is dict:
