@@ -1268,7 +1268,7 @@ def read_header(data: bytes) -> dict[str, Any]:
     Raises:
         ValueError: with a message that contains: "magic" if the first four bytes are not GGUF; "version" if it is not 3; "truncated" if
             the file ends too early, in the header or in a tensor's data; "twice" if a key or a tensor's name comes again; "alignment"
-            if general.alignment is no power of two, or no int; "tensor type" if it is not 0, 1 or 8; "offset" if it is no multiple of
+            if general.alignment is no power of two, or no int (nor is True); "tensor type" if it is not 0, 1 or 8; "offset" if it is no multiple of
             the alignment; "block" if a tensor of type 8 has no axes, or a last axis that is no multiple of 32.
 
     TODO: Read the parts in the order of the foundations, with a check at each.
@@ -1528,7 +1528,8 @@ def modelfile(file: str, system: str, stops: Sequence[str], context: int) -> str
         {{ if .X }} and {{ end }} only. The Modelfile ends with a newline.
 
     Raises:
-        ValueError: `system` contains three double quotes, a stop contains a double quote or a newline, or `context` is below 1.
+        ValueError: `system` contains three double quotes or ends with one, a stop contains a double quote or a newline, or `context`
+            is below 1.
 
     TODO: Write the ChatML template in Go's language, and the commands around it.
 
@@ -1548,7 +1549,7 @@ def modelfile(file: str, system: str, stops: Sequence[str], context: int) -> str
         3. An f-string doubles every brace; joining plain strings spares you that.
     """
     ### BEGIN SOLUTION
-    if '"""' in system or any('"' in stop or "\n" in stop for stop in stops):
+    if '"""' in system or system.endswith('"') or any('"' in stop or "\n" in stop for stop in stops):
         raise ValueError("a text that ends its own quotes")
     if context < 1:
         raise ValueError(f"context must be at least 1, not {context}")
@@ -1621,11 +1622,11 @@ def test_unit_gguf_modelfile():
     # check: several stops or none, texts of several lines
     # hint: one PARAMETER for each stop; contents come out as they went in.
     number = checking.secret_seed()
-    check(f"m{number}.gguf", "Line 1\n\nLine \"2\"", ["<|im_end|>", "<|im_start|>", "a b"], 4096, "x\ny ", "{ä€}")
+    check(f"m{number}.gguf", "Line 1\n\nLine \"2\".", ["<|im_end|>", "<|im_start|>", "a b"], 4096, "x\ny ", "{ä€}")
     check("x.gguf", "", [], 1, f"{number}", "")
     # check: texts that end their own quotes, and no context
     # hint: what would the line behind three quotes be to Ollama?
-    for system, stops, context in (('x"""\nFROM other', [], 9), ("", ['"'], 9), ("", ["x", "\n"], 9), ("", [], 0)):
+    for system, stops, context in (('x"""\nFROM other', [], 9), ('say "x"', [], 9), ("", ['"'], 9), ("", ["x", "\n"], 9), ("", [], 0)):
         checking.raises(ValueError, modelfile, "x.gguf", system, stops, context, what=f"{system=}, {stops=}, {context=}")
     ### END HIDDEN TESTS
 

@@ -109,7 +109,7 @@ def read_header(data: bytes) -> dict[str, Any]:
 
 # %% gguf-modelfile
 def modelfile(file: str, system: str, stops: Sequence[str], context: int) -> str:
-    if context <= 0 or '"""' in system or [stop for stop in stops if set(stop) & {'"', "\n"}]:
+    if context <= 0 or '"""' in system + '""' * system.endswith('"') or [stop for stop in stops if set(stop) & {'"', "\n"}]:
         raise ValueError("context, system message or stop")
     template = """{{- if .System }}<|im_start|>system
 {{ .System }}<|im_end|>

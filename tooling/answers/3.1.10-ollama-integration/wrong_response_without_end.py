@@ -3,7 +3,7 @@
 
 # %% gguf-modelfile
 def modelfile(file: str, system: str, stops: Sequence[str], context: int) -> str:
-    if '"""' in system or any('"' in stop or "\n" in stop for stop in stops):
+    if '"""' in system or system.endswith('"') or any('"' in stop or "\n" in stop for stop in stops):
         raise ValueError("a text that ends its own quotes")
     if context < 1:
         raise ValueError(f"context must be at least 1, not {context}")

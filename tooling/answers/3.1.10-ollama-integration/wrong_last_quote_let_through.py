@@ -1,0 +1,18 @@
+# loses: test-gguf-modelfile
+# A system message that ends with a quote makes four in a row, of which the first three end it.
+
+# %% gguf-modelfile
+def modelfile(file: str, system: str, stops: Sequence[str], context: int) -> str:
+    if '"""' in system or any('"' in stop or "\n" in stop for stop in stops):
+        raise ValueError("a text that ends its own quotes")
+    if context < 1:
+        raise ValueError(f"context must be at least 1, not {context}")
+
+    def message(role: str, content: str) -> str:
+        return "<|im_start|>" + role + "\n{{ " + content + " }}<|im_end|>\n"
+
+    template = "{{ if .System }}" + message("system", ".System") + "{{ end }}"
+    template += "{{ if .Prompt }}" + message("user", ".Prompt") + "{{ end }}" + message("assistant", ".Response")
+    lines = [f"FROM ./{file}", f'TEMPLATE """{template}"""', f"PARAMETER num_ctx {context}"]
+    lines += [f'SYSTEM """{system}"""'] if system else []
+    return "\n".join(lines + [f'PARAMETER stop "{stop}"' for stop in stops]) + "\n"
