@@ -1,4 +1,4 @@
-# loses: test-cupy-fill
+# loses: test-cupy-fill, test-cupy-preprocess keeps 2
 # A column without values keeps its NaN.
 
 # %% cupy-fill

@@ -1,4 +1,4 @@
-# loses: test-cupy-standardize
+# loses: test-cupy-standardize, test-cupy-preprocess
 # Everything is computed in float32.
 
 # %% cupy-standardize
