@@ -19,7 +19,7 @@
 # | Time | 2 to 3 hours |
 # | Difficulty | ★★★☆☆ |
 # | Hardware | gpu-optional: all points can be earned on a CPU; *On your Spark* is for a large GPU |
-# | Points | 30 automatic, 9 read by a person |
+# | Points | 31 automatic, 9 read by a person |
 # | Builds on | 3.1.4 8B Model LoRA Fine-tuning, 3.1.6 Dataset Preparation |
 #
 # Your adapter is trained. Nobody can use it yet. You are going to merge it, rename and reorder its tensors, quantise them
