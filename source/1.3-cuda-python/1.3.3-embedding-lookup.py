@@ -1235,16 +1235,17 @@ def check_kernel_decides(tokens, table):
     checking.equal(got, want, what="the gradient with another kernel in the place of segment_sum")
 
 
-# %% nbgrader={"grade": true, "grade_id": "test-embed-function", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
-# Checks: output and gradient against torch's embedding, padding, the launches, what is kept, odd gradients.
-# Fails if: a gradient with strides is read as if it had none, padding learns, or the table is kept.
-# A pass: your kernels can stand in a model.
+# %% nbgrader={"grade": false, "grade_id": "embed-given-kept", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def kept_for_backward(out):
     """Elements of the tensors of floating-point numbers that the function keeps."""
     held = [*out.grad_fn.saved_tensors, *vars(out.grad_fn).values()]
     return sum(t.numel() for t in held if isinstance(t, torch.Tensor) and t.is_floating_point())
 
 
+# %% nbgrader={"grade": true, "grade_id": "test-embed-function", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
+# Checks: output and gradient against torch's embedding, padding, the launches, what is kept, odd gradients.
+# Fails if: a gradient with strides is read as if it had none, padding learns, or the table is kept.
+# A pass: your kernels can stand in a model.
 def test_unit_function():
     credit = checking.Credit(5)
     with credit.check("output and gradient", points=3, hint="compare one row of the gradient with a sum by hand"):
