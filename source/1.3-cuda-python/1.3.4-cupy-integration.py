@@ -408,7 +408,7 @@ insight.run(filled, needs="Exercise 2 (fill_missing)")
 #
 # **Exercise 3 (4 points).** Columns in euros, years and degrees come to mean 0 and standard deviation 1. Two things go wrong in practice.
 # Float32 sums are off when the mean is large against the spread. And a constant column has a standard deviation of 0, or, after
-# rounding, of 1e-17, which makes noise of nothing: compare largest and smallest value instead.
+# rounding, of 1e-15, which makes noise of nothing: compare largest and smallest value instead.
 
 # %% nbgrader={"grade": false, "grade_id": "cupy-standardize", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def standardize(x: Any) -> Any:
@@ -1397,7 +1397,7 @@ print(check_record(spark_record))
 # **3. A constant by its standard deviation.**
 #
 # ```python
-# constant = wide.std(axis=0) == 0               # wrong: 0.1, a thousand times, has a std of 1e-17
+# constant = wide.std(axis=0) == 0               # wrong: 0.1, a thousand times, has a std of 1e-15
 # constant = largest == smallest                 # right
 # ```
 

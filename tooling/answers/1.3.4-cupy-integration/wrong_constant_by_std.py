@@ -1,5 +1,5 @@
 # loses: test-cupy-standardize keeps 2
-# A constant column is found by a standard deviation of 0, which rounding makes 1e-17.
+# A constant column is found by a standard deviation of 0, which rounding makes 1e-15.
 
 # %% cupy-standardize
 def standardize(x: Any) -> Any:
