@@ -509,7 +509,7 @@ def interleaved_sum(work, partials):
     HINTS:
         1. t = cuda.threadIdx.x chooses who works, i = cuda.grid(1) says where.
         2. Two conditions guard the addition: the right thread, and a neighbour that exists (i + s < work.size).
-        3. At the end one thread of the block writes work[i] to partials[cuda.blockIdx.x], if there is such an element.
+        3. At the end one thread of the block writes work[i] to partials[cuda.blockIdx.x]: 0 if the block has none.
     """
     ### BEGIN SOLUTION
     t = cuda.threadIdx.x
@@ -1257,7 +1257,7 @@ test_unit_shuffle()
 # %% [markdown]
 # ### What just happened?
 #
-# Ten shuffles took the place of up to ten barriers and of nearly all shared memory. It is the kernel that PyTorch and CUB really use. Count it against the tree:
+# Ten shuffles took the place of up to ten barriers and of nearly all shared memory. PyTorch and CUB reduce a block in the same way. Count it against the tree:
 
 # %%
 def barriers_of_both():
@@ -1307,7 +1307,7 @@ for name, (clock, error, bound) in measured.items():
 # %% [markdown]
 # ## Put it together
 #
-# All stages, one input, one answer: the module's integration test. `test_unit_all` then calls every test of the lab again and says which pass.
+# Three ways to one answer: the module's integration test (no points). `test_unit_all` then calls every test of the lab again and says which pass.
 
 # %%
 def test_module():
@@ -1400,7 +1400,7 @@ from labkit import fullsize
 def full_size(n=2**28, threads=256):
     """Each kernel on n float32, beside NumPy on one core of the CPU and torch.sum on the GPU."""
     hardware.require_gpu("the full-size run")
-    import torch  # here only: the rest of the notebook needs none
+    import torch
 
     numbers = np.random.default_rng(0).standard_normal(n, dtype=np.float32)
     x, tensor = cuda.to_device(numbers), torch.from_numpy(numbers).to("cuda")
@@ -1411,7 +1411,7 @@ def full_size(n=2**28, threads=256):
     for kernel, blocks in plans:
         out = cuda.to_device(np.zeros(blocks, np.float32))
         kernel[blocks, threads](x, out)
-        # In float32 one by one, each of n roundings is below 2**-24 * 1e5 and of either sign: 2**14 * 6e-3 = 98 at most.
+        # In float32 one by one, each of n roundings is below 6e-3 and of either sign: a spread of less than 2**14 * 6e-3 = 98.
         assert abs(out.copy_to_host().sum(dtype=np.float64) - total) < 100, f"{kernel.py_func.__name__} is wrong"
         clock = timing.measure(lambda k=kernel, b=blocks, o=out: k[b, threads](x, o), repeats=10)
         rows.append(fullsize.Measured(kernel.py_func.__name__, clock.median, 4 * n, cpu_s=cpu, library_s=library))

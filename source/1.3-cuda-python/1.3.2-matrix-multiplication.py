@@ -562,7 +562,8 @@ def transposed_matmul(a, b, c):
 
     HINTS:
         1. The row of b that a thread stages is not the column of c that it owns: it depends on y, not on x.
-        2. On a GPU Numba takes numbers and global names as the shape of a shared array, but does no arithmetic there.
+        2. On a GPU Numba takes numbers and global names as the shape of a shared array, but does no arithmetic there:
+           write the padded width as a number, or give it a name outside the kernel.
         3. For thread (x, y): which row of b does the block start with, and how far down is y?
     """
     ### BEGIN SOLUTION
@@ -691,7 +692,7 @@ def roofline(m: int, n: int, k: int, rows: int, columns: int, gpu: GPU) -> Predi
         "compute". seconds: the larger of the two least times.
 
     Raises:
-        ValueError: a size is less than 1.
+        ValueError: m, n, k, rows or columns is less than 1.
 
     TODO: Count operations and bytes, then compare with what the GPU does in a second.
 
@@ -722,8 +723,8 @@ def roofline(m: int, n: int, k: int, rows: int, columns: int, gpu: GPU) -> Predi
 def resident_blocks(threads: int, shared: int, registers: int, gpu: GPU) -> tuple[int, str]:
     """Blocks that fit on one multiprocessor at once, and what limits them.
 
-    A block takes whole warps of 32 threads; `shared` bytes and 1024 more that the system keeps; `registers` (not 0),
-    rounded up to a multiple of 8, for each thread of its warps. The limits are "blocks", "threads", "shared memory" and
+    A block takes whole warps: threads rounded up to a multiple of 32. Each of *these* threads takes `registers` (not 0),
+    rounded up to a multiple of 8; the block takes `shared` bytes and 1024 more that the system keeps. The limits are "blocks", "threads", "shared memory" and
     "registers"; at a tie take the one named first here. 0 blocks if none fits.
 
     EXAMPLE:
@@ -842,7 +843,7 @@ def what_if(n=4096):
 insight.run(what_if, needs="Exercise 4 (roofline, resident_blocks)")
 
 # %% [markdown]
-# A block of 128 × 128 wants 32 times the intensity of 4 × 4, but a block has at most 1,024 threads. So each thread has to make *several* elements.
+# Tiles of 128 × 128 have 8 times the intensity of 16 × 16. With one thread for each element they would need 16,384 threads, and a block has at most 1,024. So each thread has to make *several* elements.
 #
 # ## Part 5: A tile in registers
 #
@@ -1048,7 +1049,7 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         1. Check dtype, then dimensions, then inner sizes, because a kernel cannot complain.
         2. If b is not C-contiguous and b.T is, launch transposed_matmul on a and b.T, because b.T costs no copy;
            else register_matmul if m and n are both at least BLOCK, else tiled_matmul.
-        3. Copy only what is not contiguous, because cuda.to_device refuses gaps and a copy costs memory traffic.
+        3. Copy only what is not C-contiguous, because to_device refuses gaps, the kernels read rows, and copies cost traffic.
 
     EXAMPLE:
         >>> matmul(np.array([[1, 2]], np.float32), np.array([[3], [4]], np.float32))
@@ -1246,7 +1247,7 @@ if compared:
 # %% [markdown]
 # ## Put it together
 #
-# All kernels, one product, one bound: the module's integration test. `test_unit_all` then calls every test of the lab again and says which pass.
+# All kernels, one product, one bound: the module's integration test (no points). `test_unit_all` then calls every test of the lab again and says which pass.
 
 # %%
 def test_module():

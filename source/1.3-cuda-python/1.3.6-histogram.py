@@ -127,7 +127,7 @@ print("expected [6], got", found)
 # %% [markdown]
 # ## Foundations: the semantics, exactly
 #
-# `bins + 1` edges, in ascending order, make `bins` bins. As NumPy does it:
+# `bins + 1` edges, in strictly ascending order, make `bins` bins. As NumPy does it:
 #
 # $$\text{bin}(v) = \begin{cases} k & e_k \le v < e_{k+1} \\ \text{bins} - 1 & v = e_{\text{bins}} \\ \text{none} & \text{otherwise (and for NaN)} \end{cases}$$
 #
@@ -157,7 +157,7 @@ print("guessed too high:", values[guess > right])
 # - **Within a warp.** An atomic instruction takes as many *turns* as the most frequent key among its lanes has lanes. Over all warps $w$: $T = \sum_w \max_k m_w(k)$, where $m_w(k)$ counts the lanes of warp $w$ with key $k$.
 # - **At an address.** All additions to one address happen one after the other, whoever they come from. If the hottest bin has share $p$ of $n$ values: a queue of $n p$ at one global address.
 #
-# **In numbers.** A constant input: 32 turns per warp, and all $n$ additions at one address. Uniform keys in 256 bins: on average about 2 turns. With $b$ blocks that count privately, the queue at the hottest *global* address falls from $np$ to $b$, and a queue of $np/b$ is left in each block's shared memory, where waiting costs a fraction. Their sum $b + np/b$ is smallest at $b = \sqrt{np}$.
+# **In numbers.** A constant input: 32 turns per warp, and all $n$ additions at one address. Uniform keys in 256 bins: on average about 2 turns. With $b$ blocks that count privately, the queue at the hottest *global* address falls from $np$ to $b$, and a queue of about $np/b$ is left in each block's shared memory, where waiting costs a fraction. Their sum $b + np/b$ is smallest at $b = \sqrt{np}$.
 
 # %% nbgrader={"grade": false, "grade_id": "hist-keys", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def make_keys(kind, n, bins, seed):
@@ -227,12 +227,12 @@ def find_bins(x, edges, keys):
 
     Args:
         x: float32, shape (n,), any values: NaN, infinities, numbers outside the edges. Comes out unchanged.
-        edges: float32, shape (bins + 1,), bins >= 1, ascending, equally spaced up to rounding; the distance of
+        edges: float32, shape (bins + 1,), bins >= 1, strictly ascending, equally spaced up to rounding; the distance of
             the outermost edges is a finite float32.
         keys: int32, shape (n,). Gets the bin, or -1 for a value that lies in none.
 
     Launch: [blocks, threads], one-dimensional, with at least n threads; thread i = cuda.grid(1) does x[i]. A thread
-    reads at most 8 elements of edges, however many bins there are: it does not search.
+    reads at most 8 elements of edges (the plan below needs 4), however many bins there are: it does not search.
 
     TODO: Guess the bin from the formula, then let the edges correct the guess by one in either direction.
 
@@ -525,7 +525,8 @@ def shared_histogram(keys, counts):
         1. Zero, and flush, with all threads side by side in steps of the block, because bins and threads may differ
            in number either way.
         2. Count with k minus the window's first bin, because the tile begins at 0.
-        3. Put a barrier after the zeroing and one after the counting, because each phase reads what others wrote.
+        3. Put a barrier after the zeroing and one after the counting, because each phase reads what others wrote. A third,
+           before the next window, is needed unless each slot is wiped by the thread that flushed it.
         4. Flush by an atomic addition, because all the other blocks bring theirs to the same bins.
 
     EXAMPLE:
@@ -640,11 +641,11 @@ insight.run(where_atomics_go, needs="Exercises 2 and 3")
 # %% [markdown]
 # ### Systems insight 2 of 3: how many tables?
 #
-# *Checkpoint:* private histograms, one for each block. More blocks make shorter queues in shared memory and more flushing. The model says: at most $b + np/b$ additions wait for the hottest bin, `b` in global memory and `np/b` in each block's tile, with the least at $b = \sqrt{np}$. *Predict before you run:* with 16,384 keys of which some 40 % share a bin, where is the minimum? And how many global atomics does each number of blocks cost?
+# *Checkpoint:* private histograms, one for each block. More blocks make shorter queues in shared memory and more flushing. The model says: about $b + np/b$ additions wait for the hottest bin, `b` in global memory and on average `np/b` in a block's tile, with the least at $b = \sqrt{np}$. *Predict before you run:* with 16,384 keys of which some 40 % share a bin, where is the minimum? And how many global atomics does each number of blocks cost?
 
 # %%
 def queues_by_blocks(n=16_384, bins=256, grids=(1, 4, 16, 64, 256)):
-    """The hottest bin's queue, in the tile and in global memory, and the global atomics: counted from your kernel."""
+    """The model's queue at the hottest bin, and the global atomics that your kernel did, counted."""
     keys, rows = make_keys("skewed", n, bins, seed=8), {}
     for blocks in grids:
         got, profile = count(shared_histogram, keys, bins, blocks, 64)
@@ -803,7 +804,7 @@ test_unit_spread()
 # %% [markdown]
 # ### What just happened?
 #
-# You bought shorter queues with memory: eight tiles for one. What a thread does for each key has hardly changed; where it does it has.
+# You bought shorter queues with memory: eight tiles for one. Each thread does nearly the same work for each key as before, only in another place.
 
 # %%
 def slots_and_banks():
@@ -817,7 +818,7 @@ insight.run(slots_and_banks, needs="Exercise 4 (spread_histogram)")
 # %% [markdown]
 # ### Systems insight 3 of 3: what copies buy, and what they cost
 #
-# *Checkpoint:* three kernels. *Predict before you run:* turns of all atomics for each kernel on uniform, skewed and constant keys. On which of the nine does `spread_histogram` gain nothing worth its price, which is zeroing and merging? And how many blocks of 128 threads fit on a multiprocessor of your Spark (100 KiB of shared memory, 48 warps) with each tile?
+# *Checkpoint:* three kernels. *Predict before you run:* turns of all atomics for each kernel on uniform, skewed and constant keys. On which of the three inputs does `spread_histogram` gain too little to pay for its price, zeroing and merging? And how many blocks of 128 threads fit on a multiprocessor of your Spark (100 KiB of shared memory, 48 warps) with each tile?
 
 # %%
 def turns_and_memory(n=8192, bins=256, threads=128):
@@ -1012,7 +1013,7 @@ test_unit_select()
 # %% [markdown]
 # ### What just happened?
 #
-# A threshold among any number of values, by reading each four times and writing nothing but keys. A sort would have moved all of them several times. The rounds differ much: a gradient's first digits (its exponents) are crowded into a few bins, a hot spot, while its last digits are as good as random.
+# A threshold among any number of values, by reading each four times, and writing and reading one key for each in every round. A sort would have moved all of them several times. The rounds differ much: a gradient's first digits (its exponents) are crowded into a few bins, a hot spot, while its last digits are as good as random.
 
 # %%
 def in_the_game(x, k):

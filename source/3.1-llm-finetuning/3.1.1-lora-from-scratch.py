@@ -136,8 +136,8 @@ print("ready")
 #
 # $$h = W x + \tfrac{\alpha}{r}\, B A x, \qquad A \in \mathbb{R}^{r \times d_{in}},\quad B \in \mathbb{R}^{d_{out} \times r},\quad r \ll \min(d_{in}, d_{out})$$
 #
-# It trains $r\,(d_{in} + d_{out})$ numbers in place of $d_{in}\, d_{out}$. The factor $\alpha / r$ keeps the size
-# of the update about the same when you change $r$, so that a learning rate found for one rank serves for another.
+# It trains $r\,(d_{in} + d_{out})$ numbers in place of $d_{in}\, d_{out}$. The factor $\alpha / r$ is meant to keep the
+# size of the update about the same when you change $r$; how far that holds, you measure in 3.1.2.
 #
 # ```
 #         ┌──────────────  W  (frozen, d_out x d_in) ──────────────┐
@@ -1530,8 +1530,8 @@ if full_losses and lora_losses:
 
 
 # %% [markdown]
-# The adapter learns more slowly and gets nearly as far. What has it learnt to say? The models continue a prompt;
-# the tiny model is greedy, so small words repeat.
+# The adapter learns more slowly and gets most of the way (a perfect model would reach 0.4). What has it learnt to say? The models continue a prompt;
+# decoding is greedy and the model tiny, so some words come out broken.
 
 # %%
 def speak(model, prompt=". a red cat"):

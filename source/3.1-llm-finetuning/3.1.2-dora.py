@@ -968,7 +968,7 @@ if rank_curves:
 
 
 # %% [markdown]
-# **What it means in production.** With $\alpha/r$ and a fixed $\alpha$, a rank of 256 hardly moves: people then report
+# **What it means in production.** With plain gradient descent, $\alpha/r$ and a fixed $\alpha$, a rank of 256 hardly moves: people then report
 # that "higher ranks do not help", when they have only turned the learning rate down. With $\alpha/\sqrt r$ the first
 # step is of one size at all ranks, so that a learning rate found at rank 8 is a good guess at 256. The habit $\alpha = 2r$
 # keeps $s$ at 2, and then this step *grows* like $r$. All of this is about plain gradient descent, as in the argument:
@@ -1291,7 +1291,7 @@ def spied_trial(seeds: Sequence[int], names: Sequence[str]) -> tuple[dict, list,
         log.append(("train", tuple(data), torch.rand(()).item()))
         model.weight.data.add_(data[0])
 
-    scores = fair_trial(base, {n: prepare(n) for n in names}, seeds, batches, train, lambda m: float(m.weight.sum()))
+    scores = fair_trial(base, {n: prepare(n) for n in names}, seeds, batches, train, lambda m: m.weight.sum().item())
     return scores, log, made, base
 
 
@@ -1315,7 +1315,7 @@ def test_unit_dora_fair_trial():
     credit = checking.Credit(4)
     with credit.check("scores by arm and seed; doubled seeds are refused", points=1, hint="scores[name][seed]"):
         for seeds, names, scores, _, _, base in trials:
-            start = float(base.weight.sum())
+            start = base.weight.sum().item()
             want = {name: {s: round(start + 2 * (len(name) + s), 3) for s in seeds} for name in names}
             got = {name: {s: round(v, 3) for s, v in of.items()} for name, of in scores.items()}
             checking.equal(got, want, what=f"scores for the seeds {seeds}", hint="prepare, then train, then score")
@@ -1471,7 +1471,7 @@ insight.run(smallest_p_values, needs="Exercise 8 (compare)")
 
 
 # %% [markdown]
-# Under five or six seeds, no result can be called significant at the usual 5 %, however large the difference.
+# With fewer than six seeds, no result can be called significant at the usual 5 %, however large the difference.
 
 # %% [markdown]
 # ## Put it together

@@ -115,8 +115,8 @@ print("ready")
 #
 # In production the pairs are often there already: an answer that was edited before it was sent, a draft that was
 # thrown away, two versions in a test. DPO turns them into a loss that trains like any other: no reward model, no
-# sampling while training, no critic. What it costs is a second model in memory, and a few traps, of which you will
-# step into three on purpose.
+# sampling while training, no critic. What it costs is a second model in memory, and a few traps, two of
+# which you will see happen.
 
 # %% [markdown]
 # ## At the kitchen table
@@ -522,8 +522,8 @@ kept = insight.run(logits_memory, needs="Exercise 2 (sequence_logps)")
 
 # %% [markdown]
 # **What it means in production.** The log-softmax of all logits is kept, as large as the logits themselves in float32:
-# half a megabyte a *token* at Llama 3's vocabulary, and DPO has two answers to each prompt. This, and not the weights,
-# is what runs out of memory first. Trainers therefore split the sum over the vocabulary into pieces, or fuse it with the
+# half a megabyte a *token* at Llama 3's vocabulary, and DPO has two answers to each prompt. The weights are
+# fixed; this grows with every token: some 31,000 tokens in a step weigh as much as an 8B model in bf16. Trainers therefore split the sum over the vocabulary into pieces, or fuse it with the
 # last layer, so that the logits never exist as a whole. trl does so since version 1.
 
 # %% [markdown]
@@ -566,7 +566,7 @@ def dpo_loss(
 
     APPROACH:
         1. Take the log-ratio of policy to reference for each answer, because that is what the reward is made of.
-        2. Use logsigmoid, because log(sigmoid(z)) is -inf from z = -104 on, with a gradient of NaN.
+        2. Use logsigmoid, because log(sigmoid(z)) is -inf in float32 from about z = -89 on, its gradient NaN.
         3. Weigh both directions by the share of labels that point that way, because then noise is priced in.
 
     EXAMPLE:
@@ -1217,7 +1217,7 @@ test_unit_dpo_train()
 # %% [markdown]
 # ### What just happened?
 #
-# Your loop takes the same steps as one that was written for a table. On a real model it now has to *prefer*. First a model that says everything in both orders, equally often:
+# Your loop takes the same steps as one that was written for a table. On a real model it now has to *prefer*. First a model that has read both orders equally often (what it says need not be even: look at "before"):
 
 # %%
 def indifferent_model(steps=180):
@@ -1580,7 +1580,7 @@ check_spark_record(spark_record)
 # **3. log(sigmoid()).**
 #
 # ```python
-# -torch.log(torch.sigmoid(z))                                      # wrong: inf from z = -104 on, gradient NaN
+# -torch.log(torch.sigmoid(z))                                      # wrong: inf from about z = -89 on, gradient NaN
 # -logsigmoid(z)                                                    # right
 # ```
 #

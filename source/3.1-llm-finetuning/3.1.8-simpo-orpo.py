@@ -109,9 +109,9 @@ print("ready")
 # al. 2024, table 4). The cause is small: a sum grows with the number of its terms, and a loss on sums can be satisfied by
 # length.
 #
-# The other cost is plain. DPO on a 70B model in bf16 holds a second copy of 140 GB, which only ever runs forwards. ORPO goes
+# The other cost is plain. DPO on a 32B model in bf16 holds a second copy of 64 GB, which only ever runs forwards. ORPO goes
 # further than SimPO and needs no supervised stage before it: one run, one model, one learning rate (Hong et al. 2024). On a
-# machine with 128 GB that is the difference between possible and not.
+# machine with 128 GB, two copies fill it before the first activation; one copy and an adapter leave half of it free.
 
 # %% [markdown]
 # ## At the kitchen table
@@ -471,7 +471,7 @@ for longer, (by_sum, by_average) in (wins or {}).items():
 # %% [markdown]
 # **What it means in production.** An untrained model has tastes too: it likes some bytes better than others, and one word order
 # wins by them. But the texts are the same in all three rows but for their length, and by sums the *shorter* answer wins
-# whatever it says. Averages keep their opinion. In DPO the reference's sum takes most of that off again, because both models are
+# whatever it says. Averages mostly keep their opinion: it weakens, but does not turn round. In DPO the reference's sum takes most of that off again, because both models are
 # biased alike, as long as they have not moved apart. SimPO does not need that luck.
 
 # %% [markdown]
@@ -491,7 +491,8 @@ def log_odds(average: Tensor) -> Tensor:
         average: average log-probabilities, any shape, float32 or float64, all below 0.
 
     Returns:
-        average - log(1 - e^average), of the shape and dtype of `average`, to the relative precision of its dtype.
+        average - log(1 - e^average), of the shape and dtype of `average`, good to a few roundings of its dtype
+        (absolute near -log 2, where it passes 0). Its gradient is finite too.
 
     TODO: Compute log(1 - e^average) by the formula that is exact on each side of -log 2, and subtract it.
 
@@ -555,8 +556,8 @@ test_unit_simpo_odds()
 # %% [markdown]
 # ### What just happened?
 #
-# The slope of the log-odds is $1/(1-p)$: an answer that the model is already sure of is pushed *harder*, not less. This is
-# what ORPO's ratio has and a plain difference of log-probabilities has not.
+# The slope of the log-odds is $1/(1-p)$: an answer that the model is already sure of is pushed *harder*, not less;
+# in the loss that counts while the rejected answer is as likely, since the sigma before it falls just as fast. This is what ORPO's ratio has and a plain difference of log-probabilities has not.
 
 # %%
 def slopes(points=tuple(-(10 ** (k / 10)) for k in range(-30, 11))):
@@ -987,7 +988,7 @@ def length_correlation(scores: Sequence[float], lengths: Sequence[int]) -> float
 
     APPROACH:
         1. Subtract the means first, because sums of squares of large numbers cancel badly.
-        2. Look for a zero before you divide, because equal lengths are common and 0 / 0 is no answer.
+        2. Ask whether all are equal before you divide, because rounding leaves dust where there should be a 0.
         3. Return a float, because this goes into a table.
 
     EXAMPLE:
@@ -1349,7 +1350,8 @@ def check_spark_record(record: dict) -> str:
 # torch.log(1 - torch.exp(s))                      # wrong near 0: -inf for s = -1e-8 in float32
 # torch.log1p(-torch.exp(s))                       # no better there
 # ```
-# It fails late in training, when the model has become sure of the chosen answer: the loss turns to inf and the weights to NaN.
+# It fails late in training, when the model has become sure of the chosen answer: the log odds
+# become +inf, the penalty 0, so the loss looks perfect; its gradient is NaN, and after the next step so are the weights.
 #
 # **4. A difference of log-probabilities for ORPO.**
 #
@@ -1400,8 +1402,8 @@ def check_spark_record(record: dict) -> str:
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "reflect-simpo-length", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # **Reflection 2: length (3 points).** In `wins`, sums and averages disagree; in `correlations` too. Explain both from
-# `average_logps`. In `rows`, what happened to the mean length under each method although the rejected answers were the long ones,
-# and why? Name a data set on which *averages* would be the wrong choice.
+# `average_logps`. In `rows`, what happened to the mean length under each method given that most rejected answers were the long
+# ones, and why? Name a data set on which *averages* would be the wrong choice.
 #
 # ### BEGIN SOLUTION
 # (With the student's numbers.) Every term is negative, near -log 259 a token for an untrained model, so sums fall in proportion to
