@@ -367,7 +367,7 @@ def test_unit_sft_loss():
                        hint="which labels are -100?")
         checking.equal(model.training, training, what=f"mode of the model after {what}")
         want = [len((r["prompt"] + r["completion"]).encode()) + 1 for r in rows]
-        checking.equal(sum((lengths for _, _, lengths in model.passes), []), want, what=f"tokens under the attention mask, {what}")
+        checking.equal([n for _, _, lengths in model.passes for n in lengths], want, what=f"tokens under the attention mask, {what}")
         checking.equal({(mode, grad) for mode, grad, _ in model.passes}, {(False, False)}, what="passes as (training, with a graph)")
 
     rows = [{"prompt": "ab", "completion": "c"}, {"prompt": "a", "completion": "long answer"}, {"prompt": "x: ", "completion": ""}]

@@ -73,7 +73,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -1159,7 +1159,7 @@ def convert(model: nn.Module, r: int = 8, alpha: float = 16.0, codebook: Tensor 
 def rounded(model: nn.Module) -> nn.Module:
     """A copy of a model whose blocks' linear layers hold rounded weights, in float32, by another route than yours."""
     model, book = copy.deepcopy(model), torch.tensor(NF4, dtype=torch.float64)
-    for name, layer in model.model.layers.named_modules():
+    for layer in model.model.layers.modules():
         if isinstance(layer, nn.Linear):
             blocks = layer.weight.data.view(-1, 64)
             scale = blocks.abs().amax(dim=1, keepdim=True)
@@ -1267,7 +1267,7 @@ def plain_lora(model):
 def one_scale(model):
     """NF4 with one block for each matrix: the largest weight of all sets the resolution of all."""
     model, book = copy.deepcopy(model).requires_grad_(False), normal_codebook()
-    for name, layer in model.model.layers.named_modules():
+    for layer in model.model.layers.modules():
         if isinstance(layer, nn.Linear):
             layer.weight.copy_(dequantize(quantize(layer.weight, book, layer.weight.numel()), book))
     return plain_lora(model)
