@@ -126,10 +126,10 @@ print("ready")
 # ## Foundations
 #
 # **Code book.** Weights of a trained layer are close to normal. NF4 (section 3 of the paper) takes values at which a normal
-# distribution has equal shares between neighbours, so that each code is used about equally often. It takes 8 quantiles for the
+# distribution has equal shares between neighbours, so that codes are used more evenly than with even steps. It takes 8 quantiles for the
 # positive half, 7 for the negative one, and an exact 0, because padding and pruned weights must stay 0:
 #
-# $$p^+=\text{8 of 9 even steps from } o \text{ to } \tfrac12,\qquad p^-=\text{7 of 8 even steps from } o \text{ to } \tfrac12,\qquad q=\{\Phi^{-1}(p^+)\}\cup\{0\}\cup\{-\Phi^{-1}(p^-)\}$$
+# $$p^+=\text{the first 8 of 9 evenly spaced from } o \text{ to } \tfrac12,\qquad p^-=\text{the first 7 of 8 from } o \text{ to } \tfrac12,\qquad q=\{\Phi^{-1}(p^+)\}\cup\{0\}\cup\{-\Phi^{-1}(p^-)\}$$
 #
 # divided by the largest. The last step of each, at ½, would be a second and third 0 and is left out. The outermost quantile is
 # $o=0.9677083$, since that of 1 would be infinite.
@@ -183,7 +183,7 @@ def normal_codebook(bits: int = 4, outermost: float = 0.9677083) -> Tensor:
     TODO: Take the quantiles of both halves, join them with the 0, sort, scale.
 
     APPROACH:
-        1. Take 2**(bits - 1) + 1 even steps of probability from `outermost` to 0.5 and drop the last, because it is 0.
+        1. Take 2**(bits - 1) + 1 evenly spaced probabilities from `outermost` to 0.5 without the last, because that is 0.
         2. Do the same with one step less for the negative half, because the 0 takes one code.
         3. Divide by the largest value at the end, because the scale of the block stands for it.
 
@@ -256,7 +256,8 @@ test_unit_qlora_codebook()
 # %% [markdown]
 # ### What just happened?
 #
-# If the code book keeps its promise, normal numbers use all sixteen codes about equally often. Even steps do not.
+# Normal numbers should use the codes more evenly than even steps do, though not equally: the largest value of a block lies further
+# out than the book assumes (Yoshida 2023).
 
 # %% nbgrader={"grade": false, "grade_id": "qlora-given-books", "locked": true, "schema_version": 3, "solution": false, "task": false}
 EVEN = torch.linspace(-1, 1, 15, dtype=torch.float64)
@@ -310,13 +311,14 @@ def quantize(weight: Tensor, codebook: Tensor, block: int = 64) -> Quantized:
     Args:
         weight: any shape and strides, any floating dtype, finite, not empty. Read row by row; the last block is filled up
             with zeros.
-        codebook: float64 (16,), increasing, with -1, 0 and 1 in it.
+        codebook: float64 (16,), not decreasing, with -1, 0 and 1 in it.
         block: values to a block, even and at least 2.
 
     Returns:
         `absmax`: float32 (blocks,), the largest absolute value of each block. `codes`: uint8 (blocks * block / 2,): the number
         of the code that is nearest to value / absmax; the first of two in the *high* four bits. In a block of zeros every
-        value gets the code of 0. Of two codes that are equally near, either will do. `weight` is left alone.
+        value gets the code of 0. Of two codes that are equally near, either will do. `weight` is left alone; of a parameter the result has
+        no graph.
 
     Raises:
         ValueError: `block` is odd or below 2, or a value is not finite.
@@ -698,7 +700,7 @@ class OnDemandLinear(torch.autograd.Function):
 
     APPROACH:
         1. Keep `make_weight` itself on ctx in forward, because functions are small.
-        2. Save no tensor at all, because a frozen W has no gradient and x is needed for none other.
+        2. Save no tensor at all, because a frozen W has no gradient, and only that one would need x.
         3. Return one gradient for each argument of apply, None for the function, because autograd counts them.
 
     EXAMPLE:
@@ -809,7 +811,7 @@ class QLoRALinear(nn.Module):
     Attributes that tests read:
         A (r, in), B (out, r): the only parameters, float32. A is uniform on [-1/sqrt(in), 1/sqrt(in)], B is 0.
         stored, scales: a `Quantized` whose `absmax` is empty (0 elements), and the `Scales` that hold it.
-        bias: a float32 copy that is not trained, or None. No other tensor is kept.
+        bias: a float32 copy that is not trained, or None. But for the code book no other tensor is kept.
 
     TODO: Store the base, make the adapter, and write `weight` and `forward`.
 
@@ -851,7 +853,7 @@ class QLoRALinear(nn.Module):
         ### END SOLUTION
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., in) to (..., out) in float32: stored base, bias, adapter. No full-size weight is kept for backward."""
+        """x (..., in) to (..., out), both float32: stored base, bias, adapter. No full-size weight is kept for backward."""
         ### BEGIN SOLUTION
         y = OnDemandLinear.apply(x, self.weight) + self.scaling * linear(linear(x, self.A), self.B)
         return y if self.bias is None else y + self.bias
@@ -951,7 +953,7 @@ for name, (megabytes, seconds) in (kept or {}).items():
 
 
 # %% [markdown]
-# **What it means in production.** The weight is made twice in each step. On a GPU that is a kernel that reads half a byte and
+# **What it means in production.** The weight is made twice in each step, three times with checkpointing. On a GPU that is a kernel that reads half a byte and
 # writes two for each weight: bound by memory, and small beside the product when a batch has thousands of tokens. With one token at a
 # time, as in generation, it is most of the time: merge, or use a kernel that never writes the weight out.
 
@@ -1132,7 +1134,7 @@ if budgets:
 
 
 # %% [markdown]
-# **What it means in production.** The four-bit base is a floor of about 40 GB. Above a few thousand tokens the activations decide,
+# **What it means in production.** The four-bit base is a floor of about 40 GB. Above some 15,000 tokens the activations outweigh it,
 # the logits of a vocabulary of 128,000 among them: libraries compute the loss in pieces for that reason. A smaller rank saves
 # almost nothing.
 
@@ -1295,8 +1297,8 @@ for name, (english, before, after) in (rows or {}).items():
 
 # %% [markdown]
 # The first column is what rounding costs before anything is trained; the last is what is left of it after the adapters have had a say.
-# Adapters that train see the *rounded* layer, so they make up for part of its error: that is why QLoRA works better than to train in
-# 16 bits and round afterwards.
+# Adapters that train see the *rounded* layer, so they make up for part of its error; adapters that were trained
+# beside 16 bits have never met it.
 
 # %% [markdown]
 # ## On your Spark
@@ -1378,7 +1380,7 @@ check_spark_record(spark_record)
 # **1. Two halves of equal size.** 8 positive and 8 negative values leave no code for 0.
 #
 # ```python
-# q = ndtri(linspace(1 - o, o, 16))                             # wrong: no 0; padding and zeros become -0.08
+# q = ndtri(linspace(1 - o, o, 16))                             # wrong: no 0; padding and zeros become -0.04
 # q = cat([ndtri(p_plus), zeros(1), -ndtri(p_minus)])           # right
 # ```
 #
@@ -1463,13 +1465,13 @@ check_spark_record(spark_record)
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "reflect-qlora-plan", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
-# **Reflection 3: a plan (3 points).** Your team wants to fine-tune a 70B model on texts of 16,384 tokens, on 128 GB. From `budgets`: does it
+# **Reflection 3: a plan (3 points).** Your team wants to fine-tune a 70B model on texts of 32,768 tokens, on 128 GB. From `budgets`: does it
 # fit? Name three changes, each with the line of the budget that it lowers and by how much, in the order in which you would make them.
 #
 # ### BEGIN SOLUTION
-# From `budgets` at 16,384: about 43 GB of weights and adapters' 3 GB plus activations of about 44 GB: about 91 GB in all; it fits into 110 GB
-# free, but not by much, and not with a batch of 2. Changes: (1) the loss in pieces: logits 16.8 GB to under 1 GB, no change of results;
-# (2) checkpoints moved off or only every second block kept: 21.5 GB to half, more time; (3) 8-bit or paged optimizer: optimizer 1.7 GB to 0.4;
+# From `budgets` at 32,768: 40.0 GB of weights, 3.3 GB for the adapters and 88 GB of activations: about 132 GB in all, and 110 GB are
+# free: it does not fit. Changes: (1) the loss in pieces: logits 33.6 GB to under 1 GB, no change of results; that alone suffices, barely;
+# (2) checkpoints moved off or only every second block kept: 43 GB to half, more time; (3) 8-bit or paged optimizer: optimizer 1.7 GB to 0.4;
 # or a rank of 8: adapters, gradients, optimizer to half, 1.7 GB: little. Shorter texts, if the data allows, lower all three activation lines.
 # Order: by bytes saved for what they cost in time and quality.
 #

@@ -137,7 +137,7 @@ print("ready")
 #
 # ```
 # text    user: hi\nassistant: hello<eos>user: bye\nassistant: bye<eos>
-# mask    000000000000000000000111111     000000000000000000000000011 1        (one for each token)
+# mask    0 on 20 tokens, 1 on 6 (hello, eos), 0 on 21, 1 on 4 (bye, eos)
 # labels  -100 where the mask is 0, the token itself where it is 1
 # ```
 #
@@ -149,11 +149,11 @@ print("ready")
 # %% [markdown]
 # ### One example in numbers
 #
-# Lengths 5, 3 and 4, rows of 8. Padded to the longest: 3 rows of 5, 15 places for 12 tokens. Packed into rows of 8, the longest
-# first: 5 opens a row; 4 does not fit behind it and opens another; 3 fits behind the 5. Two full rows of 8 but for 4 places.
+# Lengths 7, 1, 5 and 3. Padded to the longest: 4 rows of 7, 28 places for 16 tokens. Packed into rows of 8, the longest first:
+# 7 opens a row; 5 opens another; 3 fits behind the 5, 1 behind the 7. Two full rows.
 
 # %%
-lengths, row = [5, 3, 4], 8
+lengths, row = [7, 1, 5, 3], 8
 print(f"padded: {sum(lengths) / (len(lengths) * max(lengths)):.0%} used; packed: {sum(lengths) / (2 * row):.0%} used")
 
 
@@ -179,7 +179,8 @@ def to_messages(record: Mapping) -> list[dict[str, str]]:
         user, "gpt" the assistant. Contents are stripped of white space at both ends.
 
     Raises:
-        ValueError: the record is of none of the formats, or a role is unknown; the message names the role.
+        ValueError: the record is of none of the formats (an instruction without an output is none), or a role is not one
+            of that format's; the message names the role.
 
     TODO: Recognise the format by its keys and translate roles and contents.
 
@@ -536,7 +537,7 @@ def quality_filter(conversations: Sequence[list[dict[str, str]]], longest: int =
 
     HINTS:
         1. Take the system message off, then compare the list of roles with the one it should be.
-        2. ["user", "assistant"] * n is the only good list of roles.
+        2. ["user", "assistant"] * n, n at least 1, is the only good list of roles: a system message alone breaks it.
         3. `collections.Counter` counts, and dict() makes a plain dict of it.
     """
     ### BEGIN SOLUTION
@@ -741,8 +742,8 @@ if seconds:
 #
 # ### Exercise 6: packing
 #
-# First-fit decreasing: the longest first, each into the first row with room. It never uses more than 11/9 of the fewest rows
-# possible, plus one (Johnson 1973). What belongs together is marked in `segments`.
+# First-fit decreasing: the longest first, each into the first row with room. It uses at most 11/9 of the fewest rows
+# possible, plus a small constant (Johnson 1973). What belongs together is marked in `segments`.
 
 # %% nbgrader={"grade": false, "grade_id": "data-pack", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def pack(examples: Sequence[Mapping[str, list[int]]], length: int) -> dict[str, Tensor]:
@@ -970,13 +971,13 @@ test_unit_data_mask()
 # %% [markdown]
 # ### What just happened?
 #
-# Equal to nine digits: packing changed the cost and nothing else. Most libraries do the same with variable-length attention
+# Equal up to rounding: packing changed the cost and nothing else. Most libraries do the same with variable-length attention
 # kernels, which never compute what the mask would throw away; transformers finds the seams for them where the positions begin
 # anew. (Rotary positions count differences only, so with this mask they would not need it; learned positions would.)
 #
 # ### Systems insight 3 of 3: what does packing buy?
 #
-# **Checkpoint**: packed rows with their mask. **Predict, and write it down**: 64 short conversations, padded to the longest or packed
+# **Checkpoint**: packed rows with their mask. **Predict, and write it down**: 64 short conversations, every eighth with a longer answer, padded to the longest or packed
 # into rows of 256. By what factor is a forward pass over all of them faster? (Attention over a longer row costs more.)
 
 # %%
@@ -1175,13 +1176,13 @@ for name, part in (waste or {}).items():
 # The rate is an assumption: measure yours in 3.1.4. To prepare a real set on the Spark (its 20 Arm cores do this, not the GPU):
 #
 # ```bash
-# sync; echo 3 | sudo tee /proc/sys/vm/drop_caches
-# docker run --gpus all -it --rm --ipc=host -v $PWD:/workspace -v $HOME/.cache/huggingface:/hf -e HF_HOME=/hf \
+# docker run -it --rm --ipc=host -v $PWD:/workspace -v $HOME/.cache/huggingface:/hf -e HF_HOME=/hf \
 #     nvcr.io/nvidia/pytorch:25.11-py3
 # ```
 #
 # and in it `load_dataset("tatsu-lab/alpaca")`, your functions over it, and the tokenizer of the model that you train, with its own
-# template: `apply_chat_template(..., return_assistant_tokens_mask=True)`. This has **not yet been measured on a GPU** by the authors.
+# template: `apply_chat_template(..., return_assistant_tokens_mask=True)`. Look at the mask first: a template without `{% generation %}` gives
+# zeros only, and nothing is learnt. This has **not yet been measured on a Spark** by the authors.
 
 # %%
 spark_record = {"machine": None, "records": None, "kept": None, "tokens_per_second": None, "padding_share": None}

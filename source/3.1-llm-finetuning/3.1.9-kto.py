@@ -24,7 +24,7 @@
 #
 # Nobody gives you pairs. What users give is a thumb, up or down, on one answer, and mostly none at all. You are going to
 # write Kahneman-Tversky optimisation (KTO), which trains on exactly that, hold it against trl's `KTOTrainer`, and teach a
-# model from nine thumbs down for each thumb up.
+# model from a log in which bad answers are nine in ten and thumbs are noisy.
 
 # %% [markdown]
 # ## What you'll achieve
@@ -136,6 +136,8 @@ print("ready")
 #
 # $$v=\begin{cases}\lambda_D\,\sigma(\beta(r-z_0)) & \text{thumb up}\\ \lambda_U\,\sigma(\beta(z_0-r)) & \text{thumb down}\end{cases}\qquad L=\text{mean of }(\lambda-v)$$
 #
+# $D$ is for desirable, the thumb *up*; $U$ for undesirable, the thumb *down*.
+#
 # The baseline is the KL divergence of policy from reference. Sampling from the policy in each step would be dear, so it is
 # estimated from what is in the batch: every prompt with the answer to *another* prompt, $z_0=\max(0,\text{mean of } r')$,
 # and no gradient flows through it.
@@ -156,7 +158,7 @@ print("ready")
 #
 # A batch has a thumb up with $r=2$ and a thumb down with $r=1$; mismatched answers have $r'=(0.5, 0.1)$, so $z_0=0.3$. With
 # $\beta=0.5$ and weights 1: $1-\sigma(0.85)=0.299$ and $1-\sigma(-0.35)=0.587$, mean 0.443. At the start of a run all $r$
-# are 0, and the loss is exactly one half of the weights.
+# are 0, and the loss is exactly one half of the mean weight of the batch.
 
 # %%
 sigma = [1 / (1 + math.exp(-0.5 * v)) for v in (2 - 0.3, 0.3 - 1)]
@@ -445,7 +447,7 @@ def kl_baseline(policy: Tensor, reference: Tensor) -> Tensor:
 
     APPROACH:
         1. Average before you cut off, because max(0, .) of single ratios would be biased upwards.
-        2. Cut off at 0, because a KL divergence is never negative, and its estimate is.
+        2. Cut off at 0, because a KL divergence is never negative, and its estimate can be.
         3. Detach, because the baseline must not be trained: raising "usual" is no way to get better.
 
     EXAMPLE:
@@ -757,7 +759,7 @@ if shares_by_beta:
 # ### Exercise 6: nine to one
 #
 # With nine thumbs down for each thumb up, the loss is about thumbs down. The authors advise weights that make
-# $\lambda_D n_D$ and $\lambda_U n_U$ equal, or up to a third apart. Make them equal, with the smaller weight at 1.
+# $\lambda_D n_D$ and $\lambda_U n_U$ equal, or that of the thumbs up larger by up to a third. Make them equal, with the smaller weight at 1.
 
 # %% nbgrader={"grade": false, "grade_id": "kto-weights", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def balanced_weights(label: Tensor) -> tuple[float, float]:
@@ -832,7 +834,7 @@ test_unit_kto_weights()
 # %% [markdown]
 # ### What just happened?
 #
-# The weights do not change what a single thumb means, only how often it is heard. Now all pieces are there but the loop.
+# The weights do not change what a single thumb means, only how loudly. Now all pieces are there but the loop.
 #
 # ### Systems insight 2 of 3: what does the baseline cost?
 #
@@ -864,7 +866,7 @@ if seconds:
 
 
 # %% [markdown]
-# **What it means in production.** The reference's passes can be had beforehand, as in DPO; the policy's on mismatched answers
+# **What it means in production.** The reference's passes can be had beforehand, as in DPO, if the batches are fixed; the policy's on mismatched answers
 # cannot. Some teams set the baseline to 0 and save it (trl's `apo_zero_unpaired` has none). You will see in training whether
 # the baseline is far from 0 at all.
 
@@ -889,7 +891,7 @@ def train_kto(
 
     Args:
         policy: the model to train; in training mode meanwhile, in evaluation mode afterwards.
-        reference: a frozen twin; it comes back unchanged.
+        reference: a frozen twin in evaluation mode; it comes back unchanged.
         batches: from `collate`.
         beta, learning_rate: above 0.
         weights: of thumbs up and down, as in `kto_loss`.
@@ -1093,7 +1095,8 @@ for size, (mean, deviation, each) in (spread or {}).items():
 
 # %% [markdown]
 # **What it means in production.** The baseline moves every example of a batch at once, so its noise does not average out within
-# the batch. KTO therefore wants larger batches than DPO; its authors advise an effective batch of at least 16. A baseline that
+# the batch. KTO therefore wants larger batches than DPO; its authors advise a batch of at least 16, in *one*
+# pass: accumulating gradients makes no baseline less noisy. A baseline that
 # sits at 0 all the time is common: mismatched answers become *rarer* under a policy that learns to answer the question.
 
 # %% [markdown]
@@ -1183,9 +1186,9 @@ test_unit_all()
 
 
 # %% [markdown]
-# ## Use it: one thumb up in ten
+# ## Use it: one good answer in ten
 #
-# A log in which 10 % of the thumbs point up, and 20 % of all point the wrong way. Three ways to use it, on the same batches:
+# A log in which 10 % of the answers are good, and 20 % of the thumbs point the wrong way. Three ways to use it, on the same batches:
 # imitate what got a thumb up (SFT), KTO with equal weights, KTO with balanced weights.
 
 # %%
@@ -1238,7 +1241,7 @@ def comparison(up=0.1, flipped=0.2):
 rows = insight.run(comparison, needs="Exercises 1 to 7") if base_model else None
 if rows:
     insight.bars({name: share for name, (share, _) in rows.items()}, ylabel="share of samples in the wanted order",
-                 title="one thumb up in ten, 20 % wrong")
+                 title="one good answer in ten, 20 % of the thumbs wrong")
 
 
 # %% [markdown]
@@ -1387,7 +1390,7 @@ check_spark_record(spark_record)
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "reflect-kto-cost", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # **Reflection 1: time (3 points).** From `seconds` and the operations of *On your Spark*: what does the baseline cost, and does your
-# measured factor agree with counting passes? With `spread` and `history`: is the baseline worth its price in your run? Name two ways
+# measured factor agree with counting passes? (Your step trains all weights: 4 for its backward pass, not 2.) With `spread` and `history`: is the baseline worth its price in your run? Name two ways
 # to make it cheaper and what each changes.
 #
 # ### BEGIN SOLUTION
