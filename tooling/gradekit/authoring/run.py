@@ -107,7 +107,9 @@ async def _follow(notebook: NotebookNode, manager: SandboxedKernelManager, timeo
 
     async with client.async_setup_kernel(cleanup_kc=False):
         try:
+            manager.guard.before(-1, graded=False, locked=True)  # a notebook's own audit hook would be refused
             await aside(_WATCH)
+            manager.guard.after(-1)
             before, _ = ast.literal_eval(await aside(_METER))
             for index, cell in enumerate(notebook.cells[:-1]):
                 if cell.cell_type != "code" or not cell.source.strip():
