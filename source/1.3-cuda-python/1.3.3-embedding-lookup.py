@@ -517,8 +517,8 @@ def lookup(tokens: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
 
     APPROACH:
         1. Look for wrong ids first, because afterwards nothing can be caught any more.
-        2. Use int64 words if D is even and the contiguous table begins at a multiple of 8 bytes, because others would
-           be refused by a GPU; else words of 4 bytes.
+        2. Use int64 words if D is even and the contiguous table begins at a multiple of 8 bytes, because PyTorch
+           refuses such a view of others, and a GPU such an address; else words of 4 bytes.
         3. Launch one thread for each word of the output, because wider words leave fewer of them.
 
     EXAMPLE:
@@ -891,7 +891,7 @@ def segments(tokens: torch.Tensor, padding: int | None) -> tuple[torch.Tensor, t
     TODO: Sort the positions by token, stably, and find where the token changes.
 
     APPROACH:
-        1. Sort the flattened tokens stably and keep the permutation, because it is what the kernel walks along.
+        1. Sort the flattened tokens, as int64, stably and keep the permutation, because it is what the kernel walks along.
         2. Drop what belongs to the padding, because it has no gradient.
         3. Count runs of equal tokens and sum the counts up, because a segment starts where those before it end.
 
@@ -1136,7 +1136,7 @@ class EmbeddingLookup(torch.autograd.Function):
     Args of apply:
         tokens: int32 or int64, shape (B, T), on WHERE.
         table: float32, shape (V, D), on WHERE.
-        padding_idx: int, the token whose row gets no gradient, or None. Forward it is a row like any other.
+        padding_idx: int of at least 0, the token whose row gets no gradient, or None. Forward it is a row like any other.
 
     Returns:
         What lookup returns, part of autograd's graph. Backward gives the table a contiguous float32 gradient of its
@@ -1386,7 +1386,7 @@ if mine:
     axes.set(xticklabels=letters, yticklabels=letters)
 
 # %% [markdown]
-# The two curves lie on each other: your layer is PyTorch's, to rounding. After 50 steps the rows are still mostly what chance made of them; 500 make letters alike that stand in like places. Try it, if you have the minute.
+# The two curves lie on each other: your layer is PyTorch's, to rounding. After 50 steps the rows are still mostly what chance made of them; after 500, letters that occur in similar places have similar rows. Try it, if you have the minute.
 
 # %% [markdown]
 # ## On your Spark
@@ -1540,7 +1540,7 @@ print(check_record(spark_record))
 #
 # ```python
 # rows = grad.view(-1, D)                       # wrong: an error, or memory in another order
-# rows = grad.reshape(-1, D)  + .contiguous()   # right: what the kernel reads lies row by row
+# rows = grad.reshape(-1, D).contiguous()       # right: what the kernel reads lies row by row
 # ```
 #
 # **8. The table kept for backward.** It needs no value of it, and autograd then refuses the optimizer's change in place.

@@ -144,7 +144,7 @@ print("ready:", counts)
 #
 # CuPy needs a GPU; its *rules* do not. `labkit.standin` has CuPy's names and NumPy's values, and it is strict where CuPy is strict:
 # an array on the device is no NumPy array, does not mix with one, and is never converted unless you say so. Like
-# CuPy it makes 0-d arrays where NumPy gives numbers. Stricter than CuPy it is where CuPy would wait in silence: `float(x)`, `if x:`.
+# CuPy it makes 0-d arrays where NumPy gives numbers. It is stricter than CuPy where CuPy would wait in silence: `float(x)`, `if x:`.
 
 # %%
 on_host, on_device = np.ones(3, np.float32), standin.ones(3, np.float32)
@@ -740,7 +740,7 @@ def fused_scale(xp: Any) -> Any:
     HINTS:
         1. The kernel `distance` above has all the parts: types, a local variable, a function.
         2. `condition ? a : b` is C's `a if condition else b`, and isnan(z) a condition.
-        3. Both cuts fit into one expression: a maximum inside a minimum.
+        3. Both cuts fit into one expression: a minimum inside a maximum, as in scale_chain.
     """
     ### BEGIN SOLUTION
     return xp.ElementwiseKernel(
@@ -901,7 +901,7 @@ def preprocess(table: np.ndarray, xp: Any) -> np.ndarray:
 
     APPROACH:
         1. Move the whole table at once, because each transfer costs the same start.
-        2. Make the edges on the device (xp.arange), because they would be a transfer otherwise.
+        2. Make the edges on the device (`xp.arange(20, 61, 20)` gives all three), because they would be a transfer otherwise.
         3. Join the parts there and move the result once, because three parts are three transfers.
 
     EXAMPLE:

@@ -150,7 +150,7 @@ print(first.key_averages().table(sort_by="self_cpu_time_total", row_limit=4, max
 #                                     |─ addmm 20 ─|
 # ```
 #
-# - **total** time of a name: how long one of its calls is open. Here `linear`: 25.
+# - **total** time of a name: how long at least one of its calls is open. Here `linear`: 25.
 # - **own** time (the profiler's *self* time): total minus the time of the intervals directly within. `linear`: 25 − 20 = 5. The own times of all intervals add up to the time of the outermost ones: own times are a *partition*, totals are not.
 # - **share**: of what a fix can touch. Speeding up a share $p$ by a factor $s$ makes the whole faster by
 #
@@ -1239,10 +1239,10 @@ def predicted_speedup(shares: dict[str, float], factors: dict[str, float]) -> fl
         factors: how much faster each changed part gets, above 0; math.inf removes it; below 1 slows it down.
 
     Returns:
-        Old time over new time; math.inf if nothing is left of it.
+        Old time over new time; math.inf if nothing is left of it: a rest below 1e-9 counts as 0.
 
     Raises:
-        ValueError: a factor is 0 or less, a changed part has no share, or the shares add up to more than 1.
+        ValueError: a factor is 0 or less, a part in factors is not in shares, or the shares add up to more than 1.
 
     TODO: Add up the new times of all parts, in units of the old whole, and divide.
 
@@ -1587,7 +1587,7 @@ if found_shares:
 # %% [markdown]
 # ## On your Spark
 #
-# The real size: a transformer layer in bf16, batches that come from the CPU. In the container `nvcr.io/nvidia/pytorch:25.11-py3` with `--gpus all --ipc=host` (lab 1.1.3), after clearing the page cache (`sudo sh -c 'sync; echo 3 > /proc/sys/vm/drop_caches'`), save the next cell's function in `spark.py` with a call of it, and:
+# The real size: a transformer layer in bf16, batches that come from the CPU. In the container `nvcr.io/nvidia/pytorch:25.11-py3` with `--gpus all --ipc=host` (lab 1.1.3), after clearing the page cache (`sudo sh -c 'sync; echo 3 > /proc/sys/vm/drop_caches'`), save the next cell's function in `spark.py`, with its imports (torch, `from torch import nn`, `from labkit import hardware`) and a call of it, and:
 #
 # ```bash
 # nsys profile --trace=cuda,nvtx,osrt --capture-range=cudaProfilerApi --force-overwrite=true -o spark python spark.py
@@ -1595,7 +1595,7 @@ if found_shares:
 # nsys export --type sqlite --force-overwrite=true -o spark.sqlite spark.nsys-rep
 # ```
 #
-# Then `read_nsys("spark.sqlite")`. Run it with `waiting=True` and `waiting=False`, and look at both in the Nsight Systems window: the NVTX rows show your ranges above the kernels. For one kernel's own limits: `ncu --set full -c 3 python spark.py`. Not yet measured on a GPU by the authors; your numbers are news.
+# Then `read_nsys("spark.sqlite")`. Run it with `waiting=True` and `waiting=False`, and look at both in the Nsight Systems window: the NVTX rows show your ranges above the kernels. For one kernel's own limits: `ncu --set full --profile-from-start off -c 3 python spark.py`. Not yet measured on a GPU by the authors; your numbers are news.
 
 # %%
 def full_size(waiting, steps=30, rows=32, length=1024, width=2048):
