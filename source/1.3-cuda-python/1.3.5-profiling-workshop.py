@@ -19,7 +19,7 @@
 # | Time | 2 hours |
 # | Difficulty | ★★★☆☆ |
 # | Hardware | gpu-optional: traces are recorded and read on the CPU; Nsight Systems needs a GPU |
-# | Points | 33 automatic, 9 read by a person |
+# | Points | 37 automatic, 9 read by a person |
 # | Builds on | 1.2.5 (profiling Python code) |
 #
 # A training loop is slower than it has to be, for six reasons. You will not guess them: you record a trace, write the code that reads it, name each reason with its number, take it out, and check that the model still learns exactly the same.
