@@ -689,7 +689,7 @@ for size, (megabytes, seconds) in (by_size or {}).items():
 
 
 # %% [markdown]
-# **What it means in production.** Activations fall in proportion; time rises only when the pieces are too small to keep the machine
+# **What it means in production.** Activations fall nearly in proportion; time rises only when the pieces are too small to keep the machine
 # busy. So take the largest micro-batch that fits, and accumulation for the rest. Checkpointing is the other lever: it keeps one value
 # for each token and block, for a third more time.
 
@@ -955,8 +955,8 @@ for (noise, seed), (train, held, seconds, *_) in (runs or {}).items():
 
 
 # %% [markdown]
-# **What it means in production.** Two seeds are too few to tell a small effect from chance, and here the effect is small: be honest about
-# it. NEFTune's gains were measured in how people and judges like long answers, not in validation loss (Jain et al. 2023, section 4).
+# **What it means in production.** Here noise raises both losses by more than two seeds of one setting differ: at d = 64 an alpha of 5 is
+# strong noise, and a run this short has little to overfit. Two seeds are still too few for the size of the effect. NEFTune's gains were measured in how people and judges like long answers, not in validation loss (Jain et al. 2023, section 4).
 
 # %% [markdown]
 # ## Put it together
