@@ -139,10 +139,6 @@ def check(
         if changed and result.known:
             continue
         results.append(result)
-        for gate in (gate for gate in result.gates if gate.state is State.FAILED):
-            for fault in gate.faults:
-                line = f"{result.lab}, gate {gate.number} ({gate.name}): {fault}"
-                errors.print(line, soft_wrap=True, markup=False, highlight=False)
     results.sort(key=lambda result: result.lab)
     if as_json:
         print(dump_json(checks_json(results)))
@@ -153,6 +149,11 @@ def check(
                 console.print(checks_table(alike))
     else:
         console.print("Every lab has passed as it is.")
+    for result in results:
+        for gate in (gate for gate in result.gates if gate.state is State.FAILED):
+            for fault in gate.faults:
+                line = f"{result.lab}, gate {gate.number} ({gate.name}): {fault}"
+                errors.print(line, soft_wrap=True, markup=False, highlight=False)
     _make_canaries(course, [lab for lab in wanted if not lab.is_readiness], jobs)
     if not all(result.passed for result in results):
         raise typer.Exit(1)

@@ -238,21 +238,16 @@ async def _run_from(
                 continue
             here[index] = cell
             count += 1
-
-            def finish(cell: NotebookNode, index: int = index, count: int = count) -> None:
+            start = time.monotonic()
+            graded, locked = role_of(cell) is Role.TEST, cell.metadata.get("nbgrader", {}).get("locked", False)
+            gives = given_names(cell.source) - students if locked else ()
+            try:
+                run.evidence += await guarded(client, guard, cell, index, graded=graded, locked=locked, gives=gives)
                 for output in cell.outputs:
                     if output.output_type == "execute_result":
                         output.execution_count = count
                 if index in client.timed_out:
                     _show_error(cell, "CellTimeoutError", f"it ran for more than {job.cell_timeout:g} s")
-
-            start = time.monotonic()
-            graded, locked = role_of(cell) is Role.TEST, cell.metadata.get("nbgrader", {}).get("locked", False)
-            gives = given_names(cell.source) - students if locked else ()
-            try:
-                run.evidence += await guarded(
-                    client, guard, cell, index, graded=graded, locked=locked, gives=gives, finish=finish
-                )
                 if planter and plan:
                     await planter.work(plan.get(index, ()))
             except DeadKernelError as error:

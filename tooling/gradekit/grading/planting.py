@@ -9,7 +9,7 @@ import copy
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbformat import NotebookNode
@@ -206,23 +206,17 @@ async def guarded(
     graded: bool,
     locked: bool,
     gives: Collection[str] = (),
-    finish: Callable[[NotebookNode], None] = lambda cell: None,
 ) -> list[Evidence]:
     """Run a cell between the guard's two looks, and return what these saw.
 
     Args:
         gives: see ``Guard.before``.
-        finish: completes the cell's outputs before it is looked at whether it failed.
 
     Raises:
         DeadKernelError: the kernel ended.
     """
     guard.before(index, graded, locked=locked, gives=gives)
-    guard.sent(cell.source)
     await client.async_execute_cell(cell, index, store_history=False)
-    finish(cell)
-    shown = [output.data.get("text/plain", "") for output in cell.outputs if output.output_type == "execute_result"]
-    guard.saw(any(output.output_type == "error" for output in cell.outputs), shown)
     return guard.after(index)
 
 

@@ -52,7 +52,7 @@ class Recorder:
         Args:
             gpu: whether jobs that want a GPU can have one now; what waited for one is then graded again.
         """
-        recorded = read_record(self.course, planned.submission)
+        recorded = read_record(self._place(planned.submission))
         if recorded is None or recorded.get("fingerprint") != planned.fingerprint:
             return False
         try:
@@ -70,7 +70,7 @@ class Recorder:
 
     def held(self, submission: Submission) -> int:
         """How many cells of a recorded submission are held, and nobody has given them points yet."""
-        recorded = read_record(self.course, submission) or {"notebooks": []}
+        recorded = read_record(self._place(submission)) or {"notebooks": []}
         held = {
             (notebook["name"], verdict["grade_id"])
             for notebook in recorded["notebooks"]
@@ -175,8 +175,11 @@ class Recorder:
         }
         (staging / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
+    def _place(self, submission: Submission) -> Path:
+        return self.course.path("autograded", submission.assignment, submission.student)
+
     def _publish(self, staging: Path, submission: Submission) -> None:
-        place = self.course.path("autograded", submission.assignment, submission.student)
+        place = self._place(submission)
         place.parent.mkdir(parents=True, exist_ok=True)
         old = staging.with_name("old")
         if place.exists():
@@ -210,11 +213,10 @@ def needs_person(verdict: Verdict) -> bool:
     return verdict.status in (Status.MANUAL, Status.ODD, Status.NOT_HERE, Status.HELD)
 
 
-def read_record(course: Course, submission: Submission) -> dict[str, Any] | None:
-    """What the last grading of a submission left beside its notebooks, or None."""
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What the last grading of a submission left in its autograded folder, or None."""
     try:
-        path = course.path("autograded", submission.assignment, submission.student) / RECORD
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

@@ -92,7 +92,8 @@ def cases(course: Course, assignment: str) -> Iterator[Case]:
     found = []
     with Gradebook(course.db_url, course.course_id) as gradebook:
         for submission in course.submissions(assignment):
-            for recorded in (read_record(course, submission) or {}).get("notebooks", []):
+            record = read_record(course.path("autograded", assignment, submission.student))
+            for recorded in record["notebooks"] if record else ():
                 held = tuple(verdict for verdict in recorded["verdicts"] if verdict["status"] == Status.HELD)
                 evidence = tuple(one for one in recorded.get("evidence", []) if one["holds"] or one["kind"] == "static")
                 if held or evidence:

@@ -7,7 +7,6 @@ In ``nbgrader_config.py``, so that ``nbgrader generate_feedback`` and the formgr
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -20,7 +19,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from nbgrader.converters.base import BaseConverter
 
-from gradekit.grading.plan import RECORD
+from gradekit.grading.record import read_record
 from gradekit.reports.hide import hide
 from gradekit.reports.safe_html import Sanitize, markdown2html
 
@@ -43,8 +42,9 @@ class FeedbackExporter(HTMLExporter):
         """One page. ``resources["nbgrader"]`` names student and notebook, as nbgrader's converters give it."""
         self.register_filter("markdown2html", markdown2html)
         shown = hide(nb, self._handed_in(resources or {}), self.config)
+        reached = self._reached(resources or {})
         for cell in shown.cells:
-            if cell.metadata.get("nbgrader", {}).get("grade_id") in self._reached(resources or {}):
+            if cell.metadata.get("nbgrader", {}).get("grade_id") in reached:
                 cell.outputs = [new_output("stream", text=f"{HELD}\n")]
         shown, resources = Sanitize().preprocess(shown, resources)
         page, resources = super().from_notebook_node(shown, resources, **kw)
@@ -61,27 +61,26 @@ class FeedbackExporter(HTMLExporter):
 
     def _reached(self, resources: dict[str, Any]) -> set[str]:
         """The tests that the student's code may have read: what they show may be what it found there."""
-        names = resources.get("nbgrader", {})
-        if not isinstance(self.parent, BaseConverter) or not names:
+        folder = self._folder("autograded", resources)
+        record = folder and read_record(folder)
+        if not record:
             return set()
-        folder = self.parent.coursedir.format_path(
-            self.parent.coursedir.autograded_directory, names["student"], names["assignment"]
-        )
-        try:
-            record = json.loads(Path(folder, RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return set()
-        evidence = [e for one in record["notebooks"] if one["name"] == names["notebook"] for e in one["evidence"]]
+        name = resources["nbgrader"]["notebook"]
+        evidence = [e for one in record["notebooks"] if one["name"] == name for e in one["evidence"]]
         return {one["cell"] for one in evidence if one["holds"]}
 
     def _handed_in(self, resources: dict[str, Any]) -> NotebookNode | None:
         """The student's notebook as it was submitted, when the submission is still there and can be read."""
+        folder = self._folder("submitted", resources)
+        return _read(folder / f"{resources['nbgrader']['notebook']}.ipynb") if folder else None
+
+    def _folder(self, step: str, resources: dict[str, Any]) -> Path | None:
+        """The folder of the submission at a step of nbgrader's; None where no converter of nbgrader's calls."""
         names = resources.get("nbgrader", {})
         if not isinstance(self.parent, BaseConverter) or not names:
             return None
         course = self.parent.coursedir
-        folder = course.format_path(course.submitted_directory, names["student"], names["assignment"])
-        return _read(f"{folder}/{names['notebook']}.ipynb")
+        return Path(course.format_path(getattr(course, f"{step}_directory"), names["student"], names["assignment"]))
 
 
 def _with_policy(page: str) -> str:
@@ -98,7 +97,7 @@ def _with_policy(page: str) -> str:
     return head.replace("<head>", f"<head>{meta}", 1) + end + body
 
 
-def _read(path: str) -> NotebookNode | None:
+def _read(path: Path) -> NotebookNode | None:
     """A student's notebook; None for a link, a pipe, or what is none."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

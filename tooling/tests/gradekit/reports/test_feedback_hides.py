@@ -12,6 +12,7 @@ import pytest
 from gradekit.course import Course
 from gradekit.grading.local import LocalGrader
 from gradekit.reports.feedback import give_feedback
+from gradekit.reports.page import HELD, NOTE_FOR_STAFF
 from nbgrader.apps.api import NbGraderAPI
 from tinycourse import build_course, submit
 
@@ -115,6 +116,7 @@ STUDENTS = {
     },
     "printing": {"cube": "import inspect\ndef cube(x):\n    print(inspect.currentframe().f_back.f_code.co_consts)\n"
                          "    return x"},
+    "prying": {"root": "import sys\ndef root(x):\n    print('looked at', sys._getframe(1))\n    return x ** 0.5"},
     "large": {"cube": "def cube(x):\n    return x ** 3 if x < 100 else -1"},
     "roots": {"root": "def root(x):\n    return x ** 0.5 if x > 1 else 0.0"},
     "no-root": {"root": "def root(x):\n    return x * 3"},
@@ -219,6 +221,13 @@ def test_behind_hidden_tests_a_cell_shows_what_was_handed_in(graded: Course) -> 
     assert "what the student saw at home" in text
     assert "after the test of square: 4" not in text
     assert "called with" not in text.replace("\"called with\"", "")
+
+
+def test_a_held_cell_shows_nothing_but_that_a_person_will_look(graded: Course) -> None:
+    autograded = (graded.path("autograded", "ps1", "prying") / "warm-up.ipynb").read_text()
+    assert "looked at" in autograded and HELD in (text := page(graded, "prying"))
+    assert "looked at" not in text.replace("print('looked at'", "") and NOTE_FOR_STAFF not in text
+    assert HELD not in page(graded, "right")
 
 
 def test_stock_commands_write_the_same_page(graded: Course) -> None:
