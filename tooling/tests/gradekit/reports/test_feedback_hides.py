@@ -27,6 +27,15 @@ LAB = f"""\
 {CELL.format(name="imports", **{**TEST, "grade": "false", "points": ""})}\
 from labkit import checking
 
+{CELL.format(name="twice", **EXERCISE)}\
+def twice(x):
+    ### BEGIN SOLUTION
+    return 2 * x
+    ### END SOLUTION
+
+{CELL.format(name="test-twice", **TEST)}\
+assert twice(2) == 4
+
 {CELL.format(name="square", **EXERCISE)}\
 def square(x):
     ### BEGIN SOLUTION
@@ -93,6 +102,7 @@ RIGHT = {
     "square": "def square(x):\n    return x * x",
     "root": "def root(x):\n    return x ** 0.5",
     "cube": "def cube(x):\n    return x * x * x",
+    "twice": "def twice(x):\n    return x + x",
 }
 LEAKING = """\
 seen = []
@@ -116,7 +126,7 @@ STUDENTS = {
     },
     "printing": {"cube": "import inspect\ndef cube(x):\n    print(inspect.currentframe().f_back.f_code.co_consts)\n"
                          "    return x"},
-    "prying": {"root": "import sys\ndef root(x):\n    print('looked at', sys._getframe(1))\n    return x ** 0.5"},
+    "prying": {"twice": "import sys\ndef twice(x):\n    print('looked at', sys._getframe(1))\n    return 2 * x"},
     "large": {"cube": "def cube(x):\n    return x ** 3 if x < 100 else -1"},
     "roots": {"root": "def root(x):\n    return x ** 0.5 if x > 1 else 0.0"},
     "no-root": {"root": "def root(x):\n    return x * 3"},
