@@ -28,8 +28,8 @@ from gradekit.integrity.canaries import STUB, Bed, Canaries, Plant, digest_of, p
 
 #: Mutants of each exercise that are tried, and plants of each kind that are kept for each test.
 TRIED, KEPT = 10, 4
-#: Seconds for all plants with one right answer, one after the other.
-ALL_S = 1800.0
+#: Seconds for one plant, and for all plants with one right answer, one after the other.
+ONE_S, ALL_S = 30.0, 1800.0
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,8 @@ def _tried(
     """Those that the test rejects with the reference around them: the stub, and mutants that a comparison catches."""
     here = {_id(reference, spot.test): spot for spot in spots}
     variants = [
-        Variant(f"{n}", None, _steps(reference, here[plant.test], [plant])) for n, plant in enumerate(plants)
+        Variant(f"{n}", None, _steps(reference, here[plant.test], [plant]), cell_limit=ONE_S)
+        for n, plant in enumerate(plants)
     ]
     _, runs = replay(course, lab, reference, variants, jobs=jobs)
     found: dict[str, list[Plant]] = defaultdict(list)
@@ -273,7 +274,7 @@ def _confirmed(
         notebook = answers.apply(stubs, lab, answer)
         tail = [step for spot, some in by_test.values() for step in _steps(notebook, spot, some)]
         changed = variant(name, reference, notebook, core)
-        variants.append(replace(changed, steps=[*changed.steps, *tail], limit=ALL_S))
+        variants.append(replace(changed, steps=[*changed.steps, *tail], limit=ALL_S, cell_limit=ONE_S))
     _, runs = replay(course, lab, reference, variants, jobs=jobs)
     kept, first = [], 0
     for spot, some in by_test.values():

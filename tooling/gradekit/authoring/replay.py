@@ -71,7 +71,7 @@ class Variant:
         steps: the cells to run from there on, as (index of the cell, source); index -1 belongs to no cell.
         stop_early: stop at the first test that loses points.
         limit: seconds for all its steps.
-        cell_limit: seconds for one step; the next one still runs.
+        cell_limit: seconds for one step, then the next one runs; by default as many as the notebook's cells have.
         memory: bytes of data that it may hold.
         pace: a variant that leaves at the same cell, and whose time sets the limit of this one: five times it and 2 s.
     """
@@ -81,7 +81,7 @@ class Variant:
     steps: Sequence[tuple[int, str]]
     stop_early: bool = False
     limit: float = 300.0
-    cell_limit: float = 30.0
+    cell_limit: float | None = None
     memory: int = 4 * GIB
     pace: str = ""
 
@@ -121,7 +121,10 @@ def replay(
         "jobs": jobs,
         "cell_limit": limit,
         "steps": [step(i, source) for i, source in code(notebook, 0, cells)],
-        "variants": [{**vars(v), "steps": [step(i, source) for i, source in v.steps]} for v in variants],
+        "variants": [
+            {**vars(v), "cell_limit": v.cell_limit or limit, "steps": [step(i, source) for i, source in v.steps]}
+            for v in variants
+        ],
     }
     records: dict[str | None, list[dict]] = {None: [], **{v.name: [] for v in variants}}
     with workplace(course, lab) as here:

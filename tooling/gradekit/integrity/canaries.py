@@ -99,8 +99,9 @@ class Canaries:
 
 
 def place(root: Path, assignment: str, notebook: str) -> Path:
-    """Where a course keeps the canaries of a notebook: released nowhere, and shown to no kernel."""
-    return root / ".gradekit-cache" / "canaries" / assignment / f"{notebook}.json"
+    """Where a course keeps the canaries of a notebook, beside the answer banks: no student and no kernel sees them."""
+    home = root / "tooling" if (root / "tooling").is_dir() else root
+    return home / "canaries" / assignment / f"{notebook}.json"
 
 
 def digest_of(cells: Mapping[str, str]) -> str:

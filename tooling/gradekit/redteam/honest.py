@@ -23,6 +23,7 @@ from gradekit.course import Course, Lab, Role, read_notebook, role_of
 from gradekit.grading.judge import Status
 from gradekit.grading.local import LocalGrader
 from gradekit.grading.run import Graded, grade
+from gradekit.integrity import canaries
 from gradekit.redteam.attack import split
 from gradekit.redteam.columns import small_course
 from gradekit.redteam.ground import configured, generate
@@ -121,9 +122,12 @@ def grade_labs(course: Course, corpus: Path, *, jobs: int, every: int = 1) -> Re
             (shutil.copytree if (course.root / name).is_dir() else shutil.copy)(course.root / name, place / name)
         banks = answers.folder(course, course.labs()[0]).parent
         shutil.copytree(banks, place / "answers")
-        if (made := course.root / ".gradekit-cache" / "canaries").is_dir():
-            shutil.copytree(made, place / ".gradekit-cache" / "canaries")
         copy = Course.open(place)
+        for lab in course.labs():
+            if (made := canaries.place(course.root, lab.assignment, lab.name)).is_file():
+                kept = canaries.place(place, lab.assignment, lab.name)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(made, kept)
         generate(copy)
         return _grade(copy, lab_class(copy, corpus / "honest", every), jobs)
 

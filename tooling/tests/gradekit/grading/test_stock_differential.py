@@ -53,7 +53,7 @@ def drop(*grade_ids: str) -> Typist:
 
 def graded(course: Course, grader: LocalGrader) -> None:
     """Grade with canaries planted; of honest work they hold nothing."""
-    if not (course.root / ".gradekit-cache").exists():
+    if not (course.root / "canaries").exists():
         assert not [why for _, test, why in ensure(course, course.labs("ps1")) if not test]
     result = grader.grade(course, "ps1")
     assert not result.failed and not result.held
