@@ -362,6 +362,12 @@ def test_honest_code_gives_no_evidence(server: ForkServer, name: str) -> None:
     assert ran.errors in ([], ["ValueError"], ["AssertionError"])
 
 
+def test_a_flag_that_a_library_sets_for_itself_is_no_patch(server: ForkServer) -> None:
+    flag = "from torch.autograd.graph import allow_mutation_on_saved_tensors\ndef f(x):\n"
+    ran = run(server, flag + "    with allow_mutation_on_saved_tensors(): return 4", TEST + HONEST_TEST)
+    assert "tampered" not in ran.kinds[1] and not any(one.holds for one in ran.evidence[1])
+
+
 def test_a_test_may_look_into_frames_and_functions_itself(server: ForkServer) -> None:
     ran = run(server, "def f(x):\n    return 4", TEST + "import sys, gc\nsys._getframe(); gc.get_objects()\nf.__code__.co_names")
     assert not any(ran.evidence)
