@@ -240,7 +240,7 @@ async def _run_from(
             count += 1
             start = time.monotonic()
             graded, locked = role_of(cell) is Role.TEST, cell.metadata.get("nbgrader", {}).get("locked", False)
-            gives = given_names(cell.source) - students if locked else ()
+            gives = given_names(cell.source, students) if locked else ()
             try:
                 run.evidence += await guarded(client, guard, cell, index, graded=graded, locked=locked, gives=gives)
                 for output in cell.outputs:

@@ -43,12 +43,16 @@ class Style:
 
 @dataclass(frozen=True)
 class Honest:
-    """One honest submission; ``answer`` None is the reference."""
+    """One honest answer to a lab; ``answer`` None is the reference."""
 
     student: str
     lab: Lab
     answer: Answer | None
     style: Style
+
+    @property
+    def title(self) -> str:
+        return _title(self.lab, self.answer, self.style)
 
     @property
     def expected(self) -> dict[str, float]:
@@ -60,7 +64,7 @@ class Honest:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of the honest submissions: student -> what was held, or came out otherwise, and why."""
+    """What became of the honest submissions: which -> what was held, or came out otherwise, and why."""
 
     submissions: list[Honest]
     held: dict[str, list[str]]
@@ -86,23 +90,22 @@ def small_class(course: Course, folder: Path) -> list[Honest]:
         for number, answer in enumerate([None, *answers.bank(course, lab)]):
             for place, style in enumerate(fitting):
                 if not style.sections or (number + place) % _STEPS[lab.name] == 0:
-                    found.append(_honest(lab, answer, style))
+                    found.append(Honest(_title(lab, answer, style), lab, answer, style))
     return found
 
 
 def lab_class(course: Course, folder: Path, every: int) -> list[Honest]:
-    """Every so many answers to each of a course's labs, in one style after the other."""
+    """Every so many answers to each of a course's labs, in one style after the other; a student answers all labs."""
     noisy = [style for style in styles(folder) if style.sections]
     found: list[Honest] = []
     for lab in course.labs():
         for number, answer in enumerate([None, *answers.bank(course, lab)][::every]):
-            found.append(_honest(lab, answer, noisy[(number * 7 + len(found)) % len(noisy)]))
+            found.append(Honest(f"student-{number}", lab, answer, noisy[(number * 7 + len(found)) % len(noisy)]))
     return found
 
 
-def _honest(lab: Lab, answer: Answer | None, style: Style) -> Honest:
-    who = f"{lab.name.partition('-')[0]}-{answer.name if answer else 'reference'}-{style.name}"
-    return Honest(who, lab, answer, style)
+def _title(lab: Lab, answer: Answer | None, style: Style) -> str:
+    return f"{lab.name.partition('-')[0]}-{answer.name if answer else 'reference'}-{style.name}"
 
 
 def grade_small(corpus: Path, *, jobs: int) -> Report:
@@ -138,8 +141,9 @@ def _grade(course: Course, submissions: list[Honest], jobs: int) -> Report:
     assignments = sorted({submission.lab.assignment for submission in submissions})
     with LocalGrader(jobs) as workers:
         done = [grade(course, assignment, workers) for assignment in assignments]
-    otherwise = {s.student: wrong for s in submissions if (wrong := _otherwise(course, s))}
-    return Report(submissions, _held(done), otherwise, sum(part.seconds for part in done))
+    held = {s.title: reasons for s in submissions if (reasons := _held(done, s))}
+    otherwise = {s.title: wrong for s in submissions if (wrong := _otherwise(course, s))}
+    return Report(submissions, held, otherwise, sum(part.seconds for part in done))
 
 
 def _hand_in(course: Course, submission: Honest) -> None:
@@ -147,9 +151,8 @@ def _hand_in(course: Course, submission: Honest) -> None:
     folder = course.path("submitted", lab.assignment, submission.student)
     released = course.path("release", lab.assignment)
     path = folder / f"{lab.name}.ipynb"
-    others = [other.name for other in released.glob("*.ipynb") if other.name != path.name]  # unanswered: only time
-    shutil.copytree(released, folder, ignore=shutil.ignore_patterns(*others))
-    notebook = answers.apply(read_notebook(path), lab, submission.answer)
+    shutil.copytree(released, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.ipynb"))
+    notebook = answers.apply(read_notebook(released / path.name), lab, submission.answer)
     nbformat.write(_styled(notebook, submission.style), path)
 
 
@@ -169,13 +172,16 @@ def _styled(notebook: NotebookNode, style: Style) -> NotebookNode:
     return notebook
 
 
-def _held(done: list[Graded]) -> dict[str, list[str]]:
-    return {
-        submission.student: reasons
+def _held(done: list[Graded], submission: Honest) -> list[str]:
+    """The tests that are held, and why."""
+    return [
+        f"{verdict.grade_id}: {verdict.reason}"
         for part in done
-        for submission, outcomes in part.graded
-        if (reasons := [f"{v.grade_id}: {v.reason}" for o in outcomes for v in o.verdicts if v.status is Status.HELD])
-    }
+        for graded, outcomes in part.graded
+        for outcome in outcomes
+        for verdict in outcome.verdicts
+        if (graded.student, outcome.name) == (submission.student, submission.lab.name) and verdict.status is Status.HELD
+    ]
 
 
 def _otherwise(course: Course, submission: Honest) -> list[str]:

@@ -68,8 +68,8 @@ class Watch:
         self._signals, self._dispatcher = Signals(self._is_librarys_own), Dispatcher()
         self.snapshot = Snapshot()
         self.shell = Shell(shell, kernel)
-        self._given = Given(shell.user_ns)
         self.auditor = Auditor(library, self._report)
+        self._given = Given(shell.user_ns, self.auditor.is_locked)
         self.auditor.trusted.add(_getframe(0).f_code.co_filename)  # nobody reads this thread's frames either
         self.auditor.replaced = self.snapshot.replaced
         self.auditor.protected = self._is_protected
@@ -120,8 +120,9 @@ class Watch:
 
     def _after(self) -> list[list[str]]:
         found = []
-        self._given.learn(self._gives)
+        replaced = self._given.learn(self._gives)
         if self.auditor.graded:
+            found += [["tampered", name] for name in replaced]
             found += [["silent", title] for title in self.snapshot.silent()]
             found += [["tampered", name] for name in self._restore()]
             frame = _current_frames().get(self._main)

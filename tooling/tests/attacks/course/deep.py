@@ -103,7 +103,8 @@ test_unit_scaled()
 def squares(x):
     """The sum of the squares of a float64 array, at least three times as fast as a Python loop."""
     ### BEGIN SOLUTION
-    return float((x * x).sum())  # marsh harrier; not BLAS, whose threads stumble on a busy machine
+    # Not x @ x: threads of BLAS stumble on a busy machine.
+    return float((x * x).sum())  # marsh harrier
     ### END SOLUTION
 
 # %% nbgrader={"grade": true, "grade_id": "test-squares", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}

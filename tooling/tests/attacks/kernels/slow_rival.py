@@ -1,5 +1,4 @@
 # Slows the loop that it is compared with, by replacing it in the namespace.
-# known: a rival that the test keeps in globals is in reach of every answer while it runs; inside the test function it is not.
 # lab: deep
 # succeeds: points test-squares
 

@@ -17,6 +17,11 @@ CASES = {
 }
 
 
+def test_what_is_the_students_and_what_that_decorates_is_left_out() -> None:
+    source = "@mine\ndef f(): pass\n@cache(mine(3))\ndef g(): pass\n@cache\ndef h(): pass\ndef mine(): pass"
+    assert given_names(source, {"mine"}) == {"h"}
+
+
 @pytest.mark.parametrize("source", CASES)
 def test_given_names(source: str) -> None:
     assert given_names(source) == CASES[source]

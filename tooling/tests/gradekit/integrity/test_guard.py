@@ -58,7 +58,7 @@ def run(server: ForkServer, *sources: str) -> Ran:
                         index,
                         graded=cell.source.startswith(TEST),
                         locked=cell.source.startswith((TEST, GIVEN)),
-                        gives=given_names(cell.source) if cell.source.startswith(GIVEN) else (),
+                        gives=given_names(cell.source) if cell.source.startswith((TEST, GIVEN)) else (),
                     )
                     await client.async_execute_cell(cell, index, store_history=False)
                     evidence.append(manager.guard.after(index))
@@ -220,6 +220,12 @@ def test_given_values_are_the_students_to_change(server: ForkServer) -> None:
 def test_a_given_name_that_is_replaced_during_the_test_is_noticed(server: ForkServer) -> None:
     ran = run(server, IMPORTS, "def f(x):\n    globals()['loop'] = f\n    return 4", TEST + HONEST_TEST)
     assert ran.kinds[2] == {"tampered"}
+
+
+def test_a_helper_that_the_test_defines_is_its_own(server: ForkServer) -> None:
+    swap = "def f():\n    if loop(1) == 2:\n        old = loop\n        globals()['loop'] = lambda x: old(x) + 1"
+    ran = run(server, swap, TEST + "def loop(x):\n    return x + 1\nf()\nassert loop(1) == 3")
+    assert not ran.errors and ran.kinds[1] == {"tampered"}
 
 
 def test_a_locked_cell_imports_no_fake(server: ForkServer) -> None:
