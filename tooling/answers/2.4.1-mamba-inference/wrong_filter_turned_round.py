@@ -1,0 +1,13 @@
+# loses: test-mambainf-conv, test-mambainf-mixer keeps 3, test-mambainf-model, test-mambainf-module keeps 2
+# The newest input meets the first weight, as in a mathematical convolution.
+
+# %% mambainf-conv
+def conv_chunk(x: Tensor, state: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    if state.shape != (x.shape[0], x.shape[1], weight.shape[1] - 1):
+        raise ValueError(f"the state must be (B, D, K - 1), not {tuple(state.shape)}")
+    length = x.shape[2]
+    joined = torch.cat([state, x], dim=2)
+    y = bias[:, None].expand(x.shape)
+    for k in range(weight.shape[1]):
+        y = y + weight[:, weight.shape[1] - 1 - k, None] * joined[:, :, k : k + length]
+    return y, joined[:, :, length:].clone()

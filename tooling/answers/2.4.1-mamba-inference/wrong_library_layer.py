@@ -1,0 +1,23 @@
+# loses: test-mambainf-mixer, test-mambainf-model, test-mambainf-module
+# The forward of transformers is called, without the cache.
+
+# %% mambainf-mixer
+def x_is_whole(cache):
+    return not cache.ssm.any()
+
+
+def mixer_chunk(
+    mixer: modeling_mamba.MambaMixer, hidden: Tensor, cache: LayerCache
+) -> tuple[Tensor, LayerCache]:
+    if x_is_whole(cache):
+        return mixer(hidden), cache
+    x, gate = mixer.in_proj(hidden).chunk(2, dim=2)
+    x, conv = conv_chunk(x.mT, cache.conv, mixer.conv1d.weight.squeeze(1), mixer.conv1d.bias)
+    x = silu(x).mT
+    sizes = [mixer.time_step_rank, mixer.ssm_state_size, mixer.ssm_state_size]
+    low_rank, B, C = mixer.x_proj(x).split(sizes, dim=2)
+    delta, A = softplus(mixer.dt_proj(low_rank)), -torch.exp(mixer.A_log)
+    y, state = torch.empty_like(x), cache.ssm
+    for t in range(x.shape[1]):
+        y[:, t], state = ssm_step(x[:, t], delta[:, t], A, B[:, t], C[:, t], mixer.D, state)
+    return mixer.out_proj(y * silu(gate)), LayerCache(conv, state)

@@ -1,0 +1,16 @@
+# loses: test-mambainf-model, test-mambainf-module keeps 2
+# The sum takes the normalised input.
+
+# %% mambainf-model
+def model_chunk(
+    model: MambaForCausalLM, ids: Tensor, caches: list[LayerCache]
+) -> tuple[Tensor, list[LayerCache]]:
+    after = []
+    with torch.no_grad():
+        hidden = model.backbone.embeddings(ids)
+        for block, cache in zip(model.backbone.layers, caches, strict=True):
+            hidden = block.norm(hidden)
+            out, new = mixer_chunk(block.mixer, hidden, cache)
+            hidden = hidden + out
+            after.append(new)
+        return model.lm_head(model.backbone.norm_f(hidden[:, -1])), after

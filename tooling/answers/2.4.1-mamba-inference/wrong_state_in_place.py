@@ -1,0 +1,13 @@
+# loses: test-mambainf-step, test-mambainf-mixer, test-mambainf-model, test-mambainf-module
+# The state is updated in place, so a snapshot changes with its branches (Common mistake 6).
+
+# %% mambainf-step
+def ssm_step(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    kind = x.dtype
+    x, delta, A, B, C, D = (value.to(state.dtype) for value in (x, delta, A, B, C, D))
+    state *= torch.exp(delta[:, :, None] * A)
+    state += (delta * x)[:, :, None] * B[:, None, :]
+    y = (state * C[:, None, :]).sum(dim=2) + D * x
+    return y.to(kind), state

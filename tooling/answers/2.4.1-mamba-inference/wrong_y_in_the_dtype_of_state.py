@@ -1,0 +1,12 @@
+# loses: test-mambainf-step keeps 3
+# The output comes in the dtype of the state.
+
+# %% mambainf-step
+def ssm_step(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    kind = x.dtype
+    x, delta, A, B, C, D = (value.to(state.dtype) for value in (x, delta, A, B, C, D))
+    state = torch.exp(delta[:, :, None] * A) * state + (delta * x)[:, :, None] * B[:, None, :]
+    y = (state * C[:, None, :]).sum(dim=2) + D * x
+    return y, state

@@ -1,0 +1,13 @@
+# loses: test-router-bias keeps 2, test-router-module keeps 1
+# The bias counts in the weights too.
+
+# %% router-bias
+def biased_gate(logits: Tensor, bias: Tensor, k: int, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    scores = logits.sigmoid()
+    indices = (scores + bias).topk(k).indices
+    picked = (scores + bias).gather(1, indices)
+    return scale * picked / picked.sum(dim=1, keepdim=True), indices
+
+
+def update_bias(bias: Tensor, counts: Tensor, rate: float) -> Tensor:
+    return bias + rate * (counts.sum() - len(counts) * counts).sign()

@@ -1,0 +1,19 @@
+# loses: test-router-mix
+# The result is float32 whatever x is.
+
+# %% router-mix
+def mix_experts(
+    x: Tensor,
+    weights: Tensor,
+    indices: Tensor,
+    experts: Sequence[Callable[[Tensor], Tensor]],
+    shared: Sequence[Callable[[Tensor], Tensor]] = (),
+) -> Tensor:
+    out = torch.zeros_like(x) if x.dtype == torch.float64 else torch.zeros_like(x).float()
+    for number, expert in enumerate(experts):
+        token, place = torch.where(indices == number)
+        if len(token):
+            out = out.index_add(0, token, (weights[token, place, None] * expert(x[token])).to(out.dtype))
+    for expert in shared:
+        out = out + expert(x)
+    return out

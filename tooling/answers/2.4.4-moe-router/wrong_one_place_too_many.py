@@ -1,0 +1,13 @@
+# loses: test-router-capacity keeps 1, test-router-module keeps 1
+# The place after the last still gets in.
+
+# %% router-capacity
+def expert_capacity(tokens: int, k: int, num_experts: int, factor: float) -> int:
+    return math.ceil(factor * tokens * k / num_experts)
+
+
+def keep_within(indices: Tensor, num_experts: int, capacity: int) -> Tensor:
+    tokens, k = indices.shape
+    arrivals = nn.functional.one_hot(indices.T.flatten(), num_experts)
+    number = (arrivals.cumsum(dim=0) * arrivals).sum(dim=1)
+    return (number <= capacity + 1).reshape(k, tokens).T

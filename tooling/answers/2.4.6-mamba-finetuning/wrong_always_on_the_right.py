@@ -1,0 +1,15 @@
+# loses: test-mambaft-collate keeps 2
+# The side is ignored.
+
+# %% mambaft-collate
+def collate(examples: Sequence[tuple[list[int], list[int]]], pad: int, side: str = "right") -> dict[str, Tensor]:
+    if not examples or side not in ("left", "right"):
+        raise ValueError("need examples, and left or right")
+    longest = max(len(prompt) + len(answer) for prompt, answer in examples)
+    batch = {"input_ids": [], "attention_mask": [], "labels": []}
+    for prompt, answer in examples:
+        row = (prompt + answer, [1] * len(prompt + answer), [-100] * len(prompt) + answer)
+        for rows, text, filler in zip(batch.values(), row, (pad, 0, -100), strict=True):
+            padding = [filler] * (longest - len(text))
+            rows.append(text + padding)
+    return {name: torch.tensor(rows, dtype=torch.long) for name, rows in batch.items()}

@@ -1,0 +1,12 @@
+# loses: test-mambaft-merge, test-mambaft-together
+# The adapters are taken off, and what they learnt with them.
+
+# %% mambaft-merge
+def merge(model: nn.Module) -> int:
+    found = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, LoRALinear)]
+    for path, layer in found:
+        with torch.no_grad():
+            layer.base.weight.copy_(layer.base.weight)
+        parent, _, last = path.rpartition(".")
+        setattr(model.get_submodule(parent), last, layer.base)
+    return len(found)
