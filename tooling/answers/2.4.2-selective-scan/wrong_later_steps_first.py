@@ -1,0 +1,20 @@
+# loses: test-scan-parallel keeps 1, test-scan-backward, test-scan-selective, test-scan-module
+# The operator gets the later steps first.
+
+# %% scan-parallel
+def combine(first, second):
+    return first[0] * second[0], second[0] * first[1] + second[1]
+
+
+def parallel_scan(a: Tensor, b: Tensor, operator=combine) -> tuple[Tensor, Tensor]:
+    n = a.shape[1]
+    if n < 2:
+        return a, b
+    pairs = operator((a[:, 1::2], b[:, 1::2]), (a[:, : n - 1 : 2], b[:, : n - 1 : 2]))
+    odd = parallel_scan(*pairs, operator)
+    k = (n - 1) // 2
+    even = operator((a[:, 2::2], b[:, 2::2]), (odd[0][:, :k], odd[1][:, :k]))
+    scanned = torch.empty_like(a), torch.empty_like(b)
+    for whole, start, one, two in zip(scanned, (a, b), odd, even, strict=True):
+        whole[:, :1], whole[:, 1::2], whole[:, 2::2] = start[:, :1], one, two
+    return scanned

@@ -1,0 +1,11 @@
+# loses: test-scan-loop
+# Time on the wrong axis.
+
+# %% scan-loop
+def sequential_scan(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
+    h = torch.empty_like(b)
+    state = 0.0 if h0 is None else h0
+    for t in range(b.shape[0]):
+        state = a[:, t] * state + b[:, t]
+        h[:, t] = state
+    return h
