@@ -345,6 +345,33 @@ def feedback(
 
 
 @app.command()
+def export(
+    file_format: Annotated[str, typer.Option("--format", help="canvas, moodle, csv or lti-json.")] = "csv",
+    to: Annotated[Path | None, typer.Option(help="The file; by default one in the course's folder.")] = None,
+    assignment: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    student: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    course_dir: CourseDir = Path("."),
+) -> None:
+    """Write all marks, question by question, for a learning platform or a spreadsheet."""
+    from nbgrader.api import Gradebook
+
+    from gradekit import gradebook
+    from gradekit.reports.export import FORMATS
+
+    course = Course.open(course_dir)
+    if file_format not in FORMATS:
+        raise CourseError(f"--format takes {', '.join(FORMATS)}, not '{file_format}'.")
+    if not gradebook.exists(course):
+        raise CourseError("There is no gradebook yet; it is made when an assignment is released and graded.")
+    plugin = FORMATS[file_format](config=course.config)
+    plugin.to = str(to or course.root / plugin.default)
+    plugin.assignment, plugin.student = assignment or [], student or []
+    with Gradebook(course.db_url, course.course_id) as marks:
+        plugin.export(marks)
+    console.print(f"wrote {plugin.to}", highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command()
 def demo(
     students: Annotated[int, typer.Option(min=1, help="How many students take the course.")] = 12,
     seed: Annotated[int, typer.Option(help="The same seed makes the same class.")] = 1,

@@ -11,6 +11,7 @@ from pathlib import Path
 from labkit import hardware
 from labkit.hardware import Check
 
+from gradekit import gradebook
 from gradekit.course import Course, CourseError
 
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;#]+)")
@@ -119,13 +120,12 @@ def check_gradebook(course: Course) -> Check:
     from nbgrader.api import Gradebook
     from sqlalchemy.engine import make_url
 
-    url = make_url(course.db_url)
-    shown = url.render_as_string(hide_password=True)
-    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+    shown = make_url(course.db_url).render_as_string(hide_password=True)
+    if not gradebook.exists(course):
         return Check("gradebook", "ok", f"{shown}: not there yet; the first release makes it")
     try:
-        with Gradebook(course.db_url, course.course_id) as gradebook:
-            counts = f"{len(gradebook.assignments)} assignments, {len(gradebook.students)} students"
+        with Gradebook(course.db_url, course.course_id) as marks:
+            counts = f"{len(marks.assignments)} assignments, {len(marks.students)} students"
     except Exception as error:  # any driver's own errors
         todo = "look at CourseDirectory.db_url in nbgrader_config.py; after an nbgrader update: nbgrader db upgrade"
         return Check("gradebook", "error", f"{shown}: {str(error).splitlines()[0]}", todo)

@@ -14,8 +14,8 @@ from pathlib import Path
 from nbformat import NotebookNode, writes
 from nbformat.v4 import new_markdown_cell
 from nbgrader.api import Gradebook, MissingEntry
-from sqlalchemy.engine import make_url
 
+from gradekit import gradebook
 from gradekit.authoring import answers
 from gradekit.authoring.answers import Answer, Kind
 from gradekit.authoring.dependencies import Graph
@@ -48,12 +48,11 @@ class Measured:
 
 def due(course: Course, assignment: str) -> datetime | None:
     """When an assignment is due (UTC) by the gradebook; None when it does not say."""
-    url = make_url(course.db_url)
-    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
-        return None  # to open it would make it
-    with Gradebook(course.db_url, course.course_id) as gradebook:
+    if not gradebook.exists(course):
+        return None
+    with Gradebook(course.db_url, course.course_id) as marks:
         try:
-            date = gradebook.find_assignment(assignment).duedate
+            date = marks.find_assignment(assignment).duedate
         except MissingEntry:
             return None
     return None if date is None else date.replace(tzinfo=UTC)
