@@ -7,10 +7,11 @@ STUDENTS ?= 12
 SEED ?= 1
 
 .DEFAULT_GOAL := course
-.PHONY: course test install release grade feedback formgrader doctor gpu-check clean help
+.PHONY: course test install release grade feedback report formgrader doctor gpu-check clean help
 
 course: install ## Set everything up and run the whole course with a class of $(STUDENTS): the default
 	@$(BIN)/gradekit demo --students $(STUDENTS) --seed $(SEED)
+	@$(BIN)/gradekit report
 
 test: $(VENV)/.installed-dev ## Set everything up and run every check and test
 	$(BIN)/ruff check .
@@ -33,6 +34,9 @@ grade: need-assignment install ## make grade A=<assignment>: collect and grade i
 feedback: need-assignment install ## make feedback A=<assignment>: write the students' feedback and release it
 	$(BIN)/gradekit feedback $(A)
 
+report: install ## Write a page on each assignment and one on the class into reports/
+	$(BIN)/gradekit report
+
 formgrader: install ## Open JupyterLab with nbgrader's tabs on this course
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)
 
@@ -43,7 +47,7 @@ gpu-check: install ## On a GPU machine: run module 1.3's reference with real ker
 	$(BIN)/gradekit bench gpu
 
 clean: ## Throw away releases, submissions, marks and feedback; source and .venv stay
-	rm -rf release/*/ submitted/*/ autograded/*/ autograded/.staging feedback/*/ exchange .demo gradebook.db* .gradekit.log
+	rm -rf release/*/ submitted/*/ autograded/*/ autograded/.staging feedback/*/ exchange .demo gradebook.db* reports .gradekit.log
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

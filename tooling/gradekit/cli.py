@@ -345,6 +345,19 @@ def feedback(
 
 
 @app.command()
+def report(
+    assignments: Annotated[list[str] | None, typer.Argument(help="Assignments; all when none is given.")] = None,
+    course_dir: CourseDir = Path("."),
+) -> None:
+    """Write a page on each assignment and one on the class into reports/: marks, questions, late and held work."""
+    from gradekit.reports.class_report import write
+
+    course = Course.open(course_dir)
+    for page in write(course, assignments or []):
+        console.print(f"wrote {page}", highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command()
 def export(
     file_format: Annotated[str, typer.Option("--format", help="canvas, moodle, csv or lti-json.")] = "csv",
     to: Annotated[Path | None, typer.Option(help="The file; by default one in the course's folder.")] = None,
