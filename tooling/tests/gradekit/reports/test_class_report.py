@@ -40,7 +40,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def cells(page: str, first: str) -> list[str]:
     """The texts of the table row whose first cell begins with ``first``."""
     rows = re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)
-    texts = [[html.unescape(re.sub(r"<[^>]+>", "", c)).strip() for c in re.findall(r"<td.*?</td>", r, re.S)] for r in rows]
+    cut = [re.findall(r"<td.*?</td>", row, re.DOTALL) for row in rows]
+    texts = [[html.unescape(re.sub(r"<[^>]+>", "", cell)).strip() for cell in row] for row in cut]
     (row,) = [row for row in texts if row and row[0].startswith(first)]
     return row
 
@@ -87,7 +88,7 @@ def test_bad_input_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_an_assignment_that_the_gradebook_does_not_have(tiny_course: Course) -> None:
-    with pytest.raises(CourseError, match="no assignment 'ps9'. It has: ps1"):
+    with pytest.raises(CourseError, match="no assignment 'ps9'"):
         write(tiny_course, ["ps9"])
     assert not (tiny_course.root / "reports").exists()
     assert [path.name for path in write(tiny_course, ["ps1"])] == ["ps1.html", "class.html"]
