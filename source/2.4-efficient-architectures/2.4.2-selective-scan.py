@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # Lab 2.4.2: Mamba architecture study
+# # Lab 2.4.2: Selective scan
 #
 # | | |
 # |---|---|
@@ -109,14 +109,14 @@ print("ready")
 # ## Why it matters
 #
 # In a transformer, each new token looks at all tokens before it: the keys and values of a long conversation fill the
-# memory, and a prompt of n tokens costs n² comparisons. Mamba-2.8B keeps 16 numbers for each of 5,120 channels, in
-# each of 64 layers, however long the text is. In Gu and Dao's comparison (2023, section 4.5) a Mamba generates
-# four to five times as many tokens per second as a transformer of similar size.
+# memory, and a prompt of n tokens costs n² comparisons. Mamba-2.8B keeps 16 numbers for each of 5,120 channels (and the
+# last few inputs for the convolution), in each of 64 layers, however long the text is. In Gu and Dao's comparison (2023,
+# section 4.5) a Mamba generates four to five times as many tokens per second as a transformer of similar size.
 #
 # Recurrent networks had that advantage in 1990. What they lacked was a way to *train*: thousands of dependent steps keep
 # a GPU idle. Two ideas removed the obstacle: a recurrence that is linear in its state can be computed by a tree; and the
-# states never have to leave the fast memory of a multiprocessor. Done badly, the same layer is slower than attention and
-# needs more memory, as you are about to measure: transformers' fallback code does both.
+# states never have to leave the fast memory of a multiprocessor. Done badly, it is one small call after the other for each
+# token, and keeps every state of the sequence: transformers' fallback code does both, and you are about to measure it.
 
 # %% [markdown]
 # ## At the kitchen table
@@ -136,7 +136,8 @@ print("ready")
 # neighbours of neighbours, and when the pot comes, everything is said.
 #
 # **Where it breaks**: people could also say "if it is too salty, start again". An instruction that looks at the *pot* is
-# not linear in it, and cannot be combined beforehand. Mamba's gates look at the *token* only, never at the state.
+# not linear in it, and two such instructions are no longer one of the same size: combined beforehand, they would grow and
+# grow. Mamba's gates look at the *token* only, never at the state.
 
 # %% [markdown]
 # ## Foundations: from a differential equation to a recurrence
@@ -191,7 +192,7 @@ for exact in (True, False):
 # ### The tools that the tests use
 #
 # `draw` makes random pairs, with some `a` exactly 0. `slow_states` is the oracle: a loop of Python numbers in float64.
-# `Recorder` counts torch's operators and remembers the largest tensor that any of them made.
+# `Recorder` counts the calls of torch and remembers the largest tensor that any of them made.
 
 # %% nbgrader={"grade": false, "grade_id": "scan-given-draw", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def draw(seed: int, *shape: int) -> tuple[Tensor, Tensor]:
@@ -214,7 +215,7 @@ def slow_states(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
 
 # %% nbgrader={"grade": false, "grade_id": "scan-given-recorder", "locked": true, "schema_version": 3, "solution": false, "task": false}
 class Recorder(TorchDispatchMode):
-    """Inside `with Recorder() as seen`: seen.calls operators of torch; seen.largest, elements of the largest tensor."""
+    """Inside `with Recorder() as seen`: seen.calls, calls of torch; seen.largest, elements of the largest tensor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -232,7 +233,7 @@ class Recorder(TorchDispatchMode):
 # %%
 with Recorder() as seen:
     (torch.ones(8, 1) * torch.ones(1, 8)).sum()
-print(f"{seen.calls} operators, the largest tensor has {seen.largest} elements")
+print(f"{seen.calls} calls of torch, the largest tensor has {seen.largest} elements")
 
 
 # %% [markdown]
@@ -249,7 +250,7 @@ def discretise(delta: Tensor, A: Tensor, B: Tensor, rule: str = "zoh") -> tuple[
 
     Args:
         delta: steps, (batch, L, D), above 0.
-        A: (D, N), at most 0; 0 and numbers as small as 1e-300 occur.
+        A: (D, N), at most 0; 0 and numbers as close to it as -1e-300 occur.
         B: (batch, L, N).
         rule: "zoh" for the exact b (zero-order hold), or "mamba" for delta * B. Both have the same a.
 
@@ -275,7 +276,8 @@ def discretise(delta: Tensor, A: Tensor, B: Tensor, rule: str = "zoh") -> tuple[
     HINTS:
         1. `delta[..., None]` is (batch, L, D, 1). Which new axis does B need?
         2. `torch.expm1` is e^z - 1 without cancellation.
-        3. `torch.where(condition, x, y)` chooses element by element; a NaN in the branch not chosen does no harm here.
+        3. `torch.where(condition, x, y)` chooses element by element; a NaN in the branch not chosen does no harm to
+           the value (it would spoil a gradient; only "mamba" gets one here).
     """
     ### BEGIN SOLUTION
     z = delta[..., None] * A
@@ -390,7 +392,7 @@ def sequential_scan(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
 
     Args:
         a, b: (batch, L, ...), of one shape; time runs along dimension 1. L may be 0.
-        h0: (batch, ...), the state before the first step; None for zeros.
+        h0: (batch, ...), the state before the first step; None for zeros. It comes out unchanged, as do a and b.
 
     Returns:
         A new tensor h of the shape and dtype of b: h[:, t] is the state after step t.
@@ -400,7 +402,7 @@ def sequential_scan(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
     APPROACH:
         1. Make room for all states first, because a result of length 0 is then no special case.
         2. Keep the last state in a variable, because it is all that the next step needs.
-        3. Write out of place, because a and b belong to the caller.
+        3. Write into the new tensor only, because a, b and h0 belong to the caller.
 
     EXAMPLE:
         >>> sequential_scan(torch.tensor([[0.5, 0.5, 0.0]]), torch.tensor([[4.0, 1.0, 7.0]]))
@@ -423,13 +425,13 @@ def sequential_scan(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
 
 # %% nbgrader={"grade": true, "grade_id": "test-scan-loop", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
 # Checks: states for several shapes, with and without a first state, lengths 0 and 1; arguments unchanged.
-# Catches: time on the wrong axis, a first state that is ignored, states written over a or b.
+# Catches: time on the wrong axis, a first state that is ignored, states written over a, b or h0.
 # A pass prints nothing.
 def test_unit_scan_loop():
     def check(seed, *shape, first=False):
         a, b = draw(seed, *shape)
         h0 = draw(seed + 1, shape[0], *shape[2:])[1] if first else None
-        with checking.unchanged(a=a, b=b):
+        with checking.unchanged(a=a, b=b, **({"h0": h0} if first else {})):
             got = sequential_scan(a, b, h0)
         # The very same two operations: a rounding apart at most if they are fused. States are below 100.
         checking.close(got, slow_states(a, b, h0), rtol=0, atol=1e-12, what=f"states of {shape}, h0 {first}")
@@ -517,7 +519,9 @@ def parallel_scan(a: Tensor, b: Tensor, operator=combine) -> tuple[Tensor, Tenso
     HINTS:
         1. If L is odd, the last step has no neighbour in round 1: b[:, 0 : L - 1 : 2] and b[:, 1::2] have one length.
         2. Up to which L is there nothing to do?
-        3. `torch.empty_like`, then three assignments: place 0, the places 1::2, the places 2::2. Do a and b alike.
+        3. `torch.empty_like`, then three assignments: place 0, the places 1::2, the places 2::2. Do a and b alike. Give
+           the operator the small scan's results, not slices of the tensors that you are filling: autograd needs what
+           the operator saw.
     """
     ### BEGIN SOLUTION
     n = a.shape[1]
@@ -564,6 +568,16 @@ def check_tree(seed: int, *shape: int) -> None:
     checking.close(got[0], a.cumprod(dim=1), rtol=0, atol=1e-13, what=f"products of a of {shape}")
 
 
+def check_followed(seed: int, *shape: int) -> None:
+    """Send autograd through parallel_scan, and hold what it finds against finite differences of the loop."""
+    a, b = draw(seed, *shape)
+    leaves = [t.clone().requires_grad_() for t in (a, b)]
+    found = dict(zip("ab", torch.autograd.grad(parallel_scan(*leaves)[1].sum(), leaves), strict=True))
+    # Differences of a sum below 100 are good to some 1e-8.
+    checking.gradient(lambda a, b: slow_states(a, b).sum(), {"a": a, "b": b}, found, rtol=1e-6, atol=1e-7,
+                      what="autograd through parallel_scan", hint="is a tensor overwritten that the operator has seen?")
+
+
 def check_order(seed: int, length: int, operator=modulo) -> None:
     """Hold parallel_scan against the loop for steps modulo 97, exactly."""
     a, b = torch.randint(0, 97, (2, 1, length), generator=torch.Generator().manual_seed(seed))
@@ -578,7 +592,8 @@ def check_order(seed: int, length: int, operator=modulo) -> None:
 
 # %% nbgrader={"grade": true, "grade_id": "test-scan-parallel", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
 # Checks: the operator, states and products for many lengths, another operator, and calls and elements counted.
-# Catches: steps in the wrong order, division by products of a, a loop in disguise, log L rounds over all elements.
+# Catches: steps in the wrong order, division by products of a, a loop in disguise, log L rounds over all elements,
+#   a tensor overwritten that autograd needs.
 # A pass prints what each of four checks earned.
 def test_unit_scan_parallel():
     credit = checking.Credit(6)
@@ -590,6 +605,7 @@ def test_unit_scan_parallel():
     with credit.check("all states", points=2, hint="follow it by hand for L = 2 and 3, then print L = 5"):
         for n in (1, 2, 3, 4, 5, 8):
             check_tree(n, 2, n)
+        check_followed(5, 2, 5)
         ### BEGIN HIDDEN TESTS
         # check: no step at all, lengths around powers of two, more dimensions
         # hint: which places have no neighbour when the length is odd?
@@ -621,7 +637,7 @@ test_unit_scan_parallel()
 # ### What just happened?
 #
 # All states in about twenty rounds, for a thousand steps, without a division. Many people try a shortcut first: with
-# $P_t=\prod a$, $h_t = P_t\sum_s b_s/P_s$, two cumulative operators. On paper it is right. In floating point $P_t$
+# $P_t=\prod a$, $h_t = P_t\sum_s b_s/P_s$, a cumulative product and a cumulative sum. On paper it is right. In floating point $P_t$
 # underflows:
 
 # %%
@@ -671,8 +687,8 @@ for n, row in counted.items():
 
 
 # %% [markdown]
-# The tree wins although one core does everything: a round is one operator of torch on many elements, and calling an
-# operator costs more than adding eight numbers. On a GPU the difference is larger, because each call is a kernel launch.
+# The tree wins although one core does everything: a round is some 15 calls of torch on many elements, and a call costs
+# more than adding eight numbers. On a GPU the difference is larger, because each call that computes is a kernel launch.
 #
 # **What it means in production.** Rounds cost *latency*, combinations cost *throughput*. A whole sequence has plenty of
 # elements, so work decides and the tree is right. Within a block of threads, where all lanes run anyway and a round ends
@@ -695,7 +711,7 @@ def scan_backward(a: Tensor, h: Tensor, grad: Tensor, h0: Tensor | None = None) 
     Args:
         a, h, grad: (batch, L, ...), of one shape, L >= 1. grad is the loss's derivative by each state, taken as if
             states did not depend on each other. All come out unchanged.
-        h0: (batch, ...); None for zeros.
+        h0: (batch, ...); None for zeros. It comes out unchanged, too.
 
     Returns:
         Gradients of the shapes of a, b and h0 (also if h0 is None), without autograd, by one parallel_scan.
@@ -739,7 +755,7 @@ def check_backward(seed: int, *shape: int, first: bool = True) -> None:
             loss = loss + (grad[:, t] * state).sum()
         want = torch.autograd.grad(loss, copies)
     h = slow_states(*leaves)
-    with checking.unchanged(a=a, h=h, grad=grad), torch.inference_mode():
+    with checking.unchanged(a=a, h=h, grad=grad, h0=leaves[2]), torch.inference_mode():
         got = scan_backward(a, h, grad, leaves[2] if first else None)
     for name, mine, theirs in zip(("a", "b", "h0"), got, want, strict=True):
         # As for the states, 1e-12, times states that are below 100.
@@ -747,7 +763,7 @@ def check_backward(seed: int, *shape: int, first: bool = True) -> None:
 
 
 # %% nbgrader={"grade": true, "grade_id": "test-scan-backward", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
-# Checks: all three gradients against autograd through a loop and against finite differences, and the number of operators.
+# Checks: all three gradients against autograd through a loop and against finite differences, and the calls of torch.
 # Catches: coefficients that are not moved, states that are not moved, a first state forgotten, a loop over time.
 # A pass prints what each of three checks earned.
 def test_unit_scan_backward():
@@ -776,11 +792,11 @@ def test_unit_scan_backward():
         for shape in ((1, 1), (2, 9, 3), (1, 16, 2, 2)):
             check_backward(checking.secret_seed(), *shape)
         ### END HIDDEN TESTS
-    with credit.check("no loop over time", points=1, hint="one parallel_scan, and a handful of operators around it"):
+    with credit.check("no loop over time", points=1, hint="one parallel_scan, and a handful of calls of torch around it"):
         (a, b), n = draw(8, 1, 4096), 4096
         with Recorder() as seen, torch.inference_mode():
             got = scan_backward(a, b, b)
-        assert seen.calls <= n // 2, f"{seen.calls} operators of torch for {n} steps: a tree needs a few hundred"
+        assert seen.calls <= n // 2, f"{seen.calls} calls of torch for {n} steps: a tree needs a few hundred"
         want = slow_states(torch.cat([a[:, 1:], a[:, :1]], dim=1).flip(1), b.flip(1)).flip(1)
         checking.close(got[1].clone(), want, rtol=0, atol=1e-10, what="gradient of b")
     return credit.total()
@@ -792,7 +808,7 @@ test_unit_scan_backward()
 # %% [markdown]
 # ### What just happened?
 #
-# You have both halves of an operator that torch does not have. `Scan` makes them one that autograd knows; from here on
+# You have both halves of a function that torch does not have. `Scan` makes them one that autograd knows; from here on
 # a scan can be trained through.
 
 # %% nbgrader={"grade": false, "grade_id": "scan-given-function", "locked": true, "schema_version": 3, "solution": false, "task": false}
@@ -832,6 +848,10 @@ for name, scan in (("loop", sequential_scan), ("tree", lambda a, b: parallel_sca
 
 
 # %% [markdown]
+# The loop keeps no more than `Scan`, but takes $L$ steps; the tree as autograd sees it keeps each round. `Scan` has the
+# steps of the tree and the memory of the loop.
+
+# %% [markdown]
 # ## Part 4: Selection, in chunks
 #
 # ### Exercise 5: the selective scan (5 points)
@@ -850,7 +870,7 @@ def selective_scan(
         x, delta: (batch, L, D). L may be 0, and need not be a multiple of chunk.
         A: (D, N), below 0.  B, C: (batch, L, N).  D: (D,).
         chunk: how many tokens are scanned at once.
-        h0: (batch, D, N), the state before the first token; None for zeros.
+        h0: (batch, D, N), the state before the first token; None for zeros. It comes out unchanged, as do all others.
 
     Returns:
         y, (batch, L, D), and the last state, (batch, D, N): h0, or zeros, if L is 0. In the dtype of x.
@@ -908,7 +928,7 @@ def slow_selective(x, delta, A, B, C, D, h0=None):
 
 def check_selective(v: dict[str, Tensor], chunk: int, h0: Tensor | None = None) -> None:
     """Hold selective_scan against `slow_selective`."""
-    with checking.unchanged(**v):
+    with checking.unchanged(**v, **({} if h0 is None else {"h0": h0})):
         got = selective_scan(**v, chunk=chunk, h0=h0)
     # States are sums with weights that decay by at least exp(-0.01 * 0.1) a token: below 500 for 100 tokens, each
     # term rounded some 200 times: 500 * 200 * 1.1e-16 = 1.1e-11, and N products with C below 5 on top.
@@ -926,17 +946,17 @@ def their_scan(x, delta, A, B, C, D):
 
 # %% nbgrader={"grade": false, "grade_id": "scan-given-limits", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def check_limits(length: int, chunk: int, largest: int, calls: int) -> None:
-    """A right answer, within limits on the largest tensor [elements] and on torch's operators."""
+    """A right answer, within limits on the largest tensor [elements] and on calls of torch."""
     v = make_inputs(3, 1, length, 8, 8)
     with Recorder() as seen:
         y, _ = selective_scan(**v, chunk=chunk)
     checking.close(y, slow_selective(**v)[0], rtol=0, atol=1e-9, what=f"y of {length} tokens in chunks of {chunk}")
     assert seen.largest <= largest, f"a tensor of {seen.largest} elements; {largest} hold a chunk's states, or y"
-    assert seen.calls <= calls, f"{seen.calls} operators of torch for {length} tokens in chunks of {chunk}"
+    assert seen.calls <= calls, f"{seen.calls} calls of torch for {length} tokens in chunks of {chunk}"
 
 
 # %% nbgrader={"grade": true, "grade_id": "test-scan-selective", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
-# Checks: y and the last state against a loop and transformers, for many chunks; two parts are a whole; memory and operators.
+# Checks: y and the last state against a loop and transformers, for many chunks; two parts are a whole; memory and calls.
 # Catches: a state that is not carried on, a forgotten D, all states made at once, a loop over tokens.
 # A pass prints what each of four checks earned.
 def test_unit_scan_selective():
@@ -984,7 +1004,7 @@ test_unit_scan_selective()
 # ### Systems insight 2 of 3: what does a chunk cost?
 #
 # **Checkpoint**: the scan never holds more than a chunk. **Predict, and write it down**: with 1,024 tokens, 16 channels and 16
-# states, how large is the largest tensor for chunks of 16, 128 and 1,024? Which chunk is the fastest on this CPU?
+# states, how large is the largest tensor for chunks of 16, 256 and 1,024? Which chunk is the fastest on this CPU?
 
 # %%
 def memory_and_time(length=1024, chunks=(16, 64, 256, 1024)):
@@ -1003,12 +1023,13 @@ def memory_and_time(length=1024, chunks=(16, 64, 256, 1024)):
 # %%
 by_chunk = insight.run(memory_and_time, needs="Exercises 1, 3 and 5") or {}
 for name, row in by_chunk.items():
-    print(f"{name:24} largest tensor {row['KiB']:7.0f} KiB, {row['calls']:6} operators, {row['ms']:7.1f} ms")
+    print(f"{name:24} largest tensor {row['KiB']:7.0f} KiB, {row['calls']:6} calls, {row['ms']:7.1f} ms")
 
 
 # %% [markdown]
 # The largest tensor grows with the chunk until it is $N$ times as large as the input (for chunks below 64 it is y itself).
-# Time falls, as there are fewer operators, until the tensors no longer fit the cache (the sizes here are small; look where it turns on your machine).
+# Time falls, as there are fewer calls, until the tensors no longer fit the cache (the sizes here are small; look where
+# it turns on your machine).
 #
 # **What it means in production.** For one layer of Mamba-2.8B (5,120 channels, 16 states) and 8,192 tokens, all states in
 # float32 take 2.7 GB, three times over for $\bar a$, $\bar b x$ and $h$; $y$ takes 0.17 GB. So the fused kernel never writes
@@ -1150,7 +1171,7 @@ def scan_rows(a, b, h):
     TODO: For each tile: load, scan in rounds, add what the state before has left, store, carry on.
 
     APPROACH:
-        1. Past the end load the step that changes nothing, because every thread has to come to every barrier.
+        1. Past the end do not leave, because every thread has to come to every barrier: load any harmless step, say (1, 0).
         2. In a round read the neighbour's step, wait, write your own, wait: because somebody else reads your old one.
         3. Combine the tile's steps from zero, and apply the carried state last, because it is known only then.
 
@@ -1296,9 +1317,9 @@ insight.run(lambda: print(run_rows(*whole_steps(0, 4, 256), 128).profile), needs
 # %% [markdown]
 # ### Systems insight 3 of 3: what crosses the bus?
 #
-# **Checkpoint**: a kernel that reads a and b, and writes h. **Predict, and write it down**: for each token, channel and state,
-# how many bytes does it move through global memory? And how many would a kernel move that gets $x$, $\Delta$, $B$ and $C$,
-# makes a and b in registers, and writes y only?
+# **Checkpoint**: a kernel that reads a and b, and writes h. **Predict, and write it down**: for each token of a
+# layer with 8 channels and 16 states, how many bytes does it move through global memory? And how many would a kernel move
+# that gets $x$, $\Delta$, $B$ and $C$, makes a and b in registers, and writes y only?
 
 # %%
 def bytes_per_token(channels=8, states=16, length=256):
@@ -1319,9 +1340,10 @@ if moved:
 
 
 # %% [markdown]
-# **What it means in production.** Your kernel does two or three operations for each 12 bytes: the bus is the limit, and no
-# cleverness inside a tile will change it. Fusing does: with many channels the fused kernel moves $3$ numbers for a token and
-# channel in place of $3N$. This is what *hardware-aware* means in Mamba's paper, and it is the same thought as
+# **What it means in production.** The recurrence itself needs two operations for each 12 bytes. Your kernel does some 20
+# (count the rounds; the profile counts indices and strides, too), and still a Spark is probably waiting for the bus; "On your
+# Spark" tells. Inside a tile only time can be won, no bytes: fusing wins those. With many channels the fused kernel moves $3$
+# numbers for a token and channel in place of $3N$. This is what *hardware-aware* means in Mamba's paper, and it is the same thought as
 # in flash attention: the large thing in the middle is never written.
 
 # %% [markdown]
@@ -1399,8 +1421,8 @@ test_unit_all()
 # ## Use it: what a state remembers
 #
 # A task that needs selection: a stream of numbers, one in ten of them *marked*; at each token say the number that was marked
-# last. One layer, eight states, trained through your `Scan`. In the selective one, step and input depend on the token; in the
-# other the step is a parameter, as in the state-space models before Mamba (S4).
+# last. One layer, eight states, trained through your `Scan`. What is written depends on the token in both; the step does so
+# only in the selective one. In the other it is a parameter, as in S4 (where B and C are, too).
 
 # %%
 def stream(seed, batch=16, length=64):
@@ -1456,7 +1478,8 @@ for name, selective in (("selective step", True), ("fixed step", False)):
 
 # %% [markdown]
 # Now the picture: the states of the selective layer over time, with the marked tokens as dotted lines. Find the state that
-# has learnt to hold the number: a mark wipes it and writes the new one; between marks its step is small, and it hardly moves.
+# has learnt to hold the number: a mark nearly wipes it and writes the new one; between marks its step is small, but not 0:
+# can you see it fade?
 
 # %%
 def picture(layer, length=64):
@@ -1686,13 +1709,13 @@ check_spark_record(spark_record)
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "reflect-scan-selection", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # **Reflection 3: production (3 points).** (a) Describe from your picture what the selective layer does with step and state at a mark and
-# between marks, and why no fixed step can do both; quote your two errors. (b) With a fixed step the whole layer is one long convolution. What
-# is lost, besides speed of training, when the step depends on the token? Which of your functions shows that nothing else is lost?
+# between marks, and why no fixed step can do both; quote your two errors. (b) With fixed step, B and C the whole layer is one long convolution.
+# What is lost, besides speed of training, when they depend on the token? Which of your functions shows that nothing else is lost?
 # (c) A user pastes 200,000 tokens into your Mamba service and asks for a number on page one. What do you tell them, from what you have seen?
 #
 # ### BEGIN SOLUTION
-# (With the student's numbers.) (a) At a mark delta jumps up: exp(-delta) is near 0, the state is wiped and the value written; between
-# marks delta is near 0, and the state stays level. A fixed step is one compromise: small steps never wipe and write little, large ones forget
+# (With the student's numbers.) (a) At a mark delta jumps up: exp(-delta) is small, the state is nearly wiped and the value written;
+# between marks delta is near 0, and the state fades slowly. A fixed step is one compromise: small steps never wipe and write little, large ones forget
 # within a few tokens; so its error stays near that of an average of the recent marks. (b) The kernel of the convolution would differ at each
 # token, so neither FFT nor a precomputed kernel work. parallel_scan still computes all states in 2 log2 L rounds. (c) The state
 # has a fixed size: what was not written at the time cannot be looked up later, and each token with a large step erases. The model does not

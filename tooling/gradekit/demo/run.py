@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 
 import nbformat
 from nbgrader.api import Gradebook
@@ -132,20 +133,25 @@ def hand_in(course: Course, plans: list[Plan], progress: Callable[[], None]) -> 
     pending = [plan for plan in plans if not _is_collected(course, plan)]
     for _ in range(len(plans) - len(pending)):
         progress()
-    on_time = [plan for plan in pending if not plan.late]
-    late = [plan for plan in pending if plan.late]
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
 
-        def each(plans: list[Plan]) -> None:
-            for _ in pool.map(lambda plan: _take(course, plan), plans):
-                progress()
+    def take(plan: Plan) -> None:
+        _take(course, plan)
+        progress()
 
-        each(on_time)
-        if pending:
-            _set_due_date(course, {plan.assignment for plan in pending})
-            time.sleep(2)  # until it has passed
-        each(late)
+    _side_by_side(take, [plan for plan in pending if not plan.late])
+    if pending:
+        _set_due_date(course, {plan.assignment for plan in pending})
+        time.sleep(2)  # until it has passed
+    _side_by_side(take, [plan for plan in pending if plan.late])
     return pending
+
+
+def _side_by_side(work: Callable[[Plan], None], plans: Iterable[Plan]) -> None:
+    """Students at the same time, each with one thing after the other: two of nbgrader's commands make the same folder."""
+    ordered = sorted(plans, key=lambda plan: plan.student)
+    each = [list(own) for _, own in groupby(ordered, key=lambda plan: plan.student)]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        list(pool.map(lambda own: list(map(work, own)), each))
 
 
 def _take(course: Course, plan: Plan) -> None:
@@ -184,8 +190,7 @@ def _set_due_date(course: Course, assignments: set[str]) -> None:
 
 def fetch_feedback(course: Course, plans: Iterable[Plan]) -> None:
     """Let the students of these plans fetch the feedback that was released to them."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        list(pool.map(lambda p: Student.enrol(course, p.student).run("fetch_feedback", p.assignment), plans))
+    _side_by_side(lambda plan: Student.enrol(course, plan.student).run("fetch_feedback", plan.assignment), plans)
 
 
 def introduce(course: Course, plans: Iterable[Plan]) -> None:
