@@ -49,8 +49,8 @@ c.ClearSolutions.text_stub = "*Write your answer here.*"
 # A student may delete a test cell, by accident or not; it comes back before grading.
 c.OverwriteCells.add_missing_cells = True
 
-# A lab's cell takes at most 10 s on two quiet cores. A busy grader, or a first import from a cold disk, may take several
-# times that; more is a hang.
+# A lab's cell takes at most 10 s on two quiet cores. A busy grader, or a first import from a cold disk, may take
+# several times that; more is a hang.
 c.Execute.timeout = 120
 
 # Student code runs in gradekit's sandboxed, warm kernel, also when it is stock nbgrader or the formgrader that grades.

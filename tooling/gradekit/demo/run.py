@@ -147,7 +147,7 @@ def hand_in(course: Course, plans: list[Plan], progress: Callable[[], None]) -> 
 
 
 def _side_by_side(work: Callable[[Plan], None], plans: Iterable[Plan]) -> None:
-    """Students at the same time, each with one thing after the other: two of nbgrader's commands make the same folder."""
+    """Students at the same time, each one thing after the other: two nbgrader commands would make the same folder."""
     ordered = sorted(plans, key=lambda plan: plan.student)
     each = [list(own) for _, own in groupby(ordered, key=lambda plan: plan.student)]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
