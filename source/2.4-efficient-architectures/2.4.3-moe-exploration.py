@@ -667,27 +667,22 @@ def draw_routing(seed: int, tokens: int, experts: int, k: int) -> Tensor:
     return torch.rand(tokens, experts, generator=torch.Generator().manual_seed(seed)).argsort(dim=1)[:, :k]
 
 
-# %% nbgrader={"grade": false, "grade_id": "moe-given-bits", "locked": true, "schema_version": 3, "solution": false, "task": false}
-def bits_by_entropy(experts: list[list[int]], groups: list[int]) -> float:
-    """I = H(group) + H(expert) - H(group, expert), from lists."""
-    pairs = [(group, e) for group, row in zip(groups, experts, strict=True) for e in row]
+# %% nbgrader={"grade": false, "grade_id": "moe-given-check-information", "locked": true, "schema_version": 3, "solution": false, "task": false}
+def check_information(seed: int, tokens: int, num_groups: int, num_experts: int, k: int) -> None:
+    """Hold mutual_information against three entropies: I = H(group) + H(expert) - H(group, expert)."""
 
     def entropy(symbols: list) -> float:
         shares = [symbols.count(symbol) / len(symbols) for symbol in set(symbols)]
         return -math.fsum(share * math.log2(share) for share in shares)
 
-    return entropy([g for g, _ in pairs]) + entropy([e for _, e in pairs]) - entropy(pairs)
-
-
-# %% nbgrader={"grade": false, "grade_id": "moe-given-check-information", "locked": true, "schema_version": 3, "solution": false, "task": false}
-def check_information(seed: int, tokens: int, num_groups: int, num_experts: int, k: int) -> None:
-    """Hold mutual_information against three entropies."""
     experts = draw_routing(seed, tokens, num_experts, k)
     groups = torch.randint(num_groups, (tokens,), generator=torch.Generator().manual_seed(seed + 1))
     with checking.unchanged(experts=experts, groups=groups):
         got = mutual_information(experts, groups, num_groups, num_experts)
     # float64: some hundred terms below 1, differences of entropies below 10.
-    checking.close(got, bits_by_entropy(experts.tolist(), groups.tolist()), rtol=0, atol=1e-10,
+    pairs = [(group, e) for group, row in zip(groups.tolist(), experts.tolist(), strict=True) for e in row]
+    want = entropy([group for group, _ in pairs]) + entropy([e for _, e in pairs]) - entropy(pairs)
+    checking.close(got, want, rtol=0, atol=1e-10,
                    what=f"bits, {tokens} tokens, {num_groups} groups, k = {k} of {num_experts}",
                    hint="do the worked example of Foundations by hand")
 
@@ -767,17 +762,26 @@ def permutation_test(
 
 # %% nbgrader={"grade": false, "grade_id": "moe-given-check-permutation", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def check_permutation(seed: int, lengths: list[int], labels: list[int], shuffles: int, experts: Tensor) -> None:
-    """Hold permutation_test against a loop over prompts."""
+    """Hold permutation_test against a loop over prompts, with counts in Python."""
+
+    def bits(deal: list[int]) -> float:
+        pairs = [(deal[p], e) for p, row in zip(prompts.tolist(), experts.tolist(), strict=True) for e in row]
+        total, dealt, chosen = 0.0, [d for d, _ in pairs], [e for _, e in pairs]
+        for d, e in set(pairs):
+            both = pairs.count((d, e)) / len(pairs)
+            total += both * math.log2(both * len(pairs) ** 2 / dealt.count(d) / chosen.count(e))
+        return total
+
     generator = torch.Generator().manual_seed(seed)
     permutations = torch.stack([torch.randperm(len(labels), generator=generator) for _ in range(shuffles)])
     prompts, domains = torch.arange(len(labels)).repeat_interleave(torch.tensor(lengths)), torch.tensor(labels)
-    rows, num_experts = experts.tolist(), int(experts.max()) + 2
+    num_experts = int(experts.max()) + 2
     deals = [labels] + [[labels[i] for i in order] for order in permutations.tolist()]
-    bits = [bits_by_entropy(rows, [deal[p] for p in prompts.tolist()]) for deal in deals]
+    levels = [bits(deal) for deal in deals]
     with checking.unchanged(experts=experts, prompts=prompts, domains=domains, permutations=permutations):
         got = permutation_test(experts, prompts, domains, permutations, num_experts)
-    want = {"information": bits[0], "chance": math.fsum(bits[1:]) / shuffles,
-            "p": sum(value >= bits[0] - 1e-9 for value in bits) / (1 + shuffles)}
+    want = {"information": levels[0], "chance": math.fsum(levels[1:]) / shuffles,
+            "p": sum(value >= levels[0] - 1e-9 for value in levels) / (1 + shuffles)}
     checking.equal(sorted(got), sorted(want), what="names of the numbers")
     for name, value in want.items():
         checking.close(got[name], value, rtol=0, atol=1e-9, what=f"{name!r}, {len(labels)} prompts, {shuffles} shuffles")

@@ -46,8 +46,8 @@
 # In 2.4.2 you took the selective scan apart: `in_proj` makes the input and its gate, a short convolution mixes
 # neighbours, `x_proj` and `dt_proj` make the step, B and C, and the state decays by `exp(dt * A)`. **What works**: a
 # Mamba that somebody else has trained. **What is missing**: it knows nothing of *your* data, and to train 2.8 billion
-# numbers takes about 44 GB before the first activation. **This lab** trains one number in twenty; at full size that is
-# one in two hundred.
+# numbers takes about 50 GB before the first activation. **This lab** trains between one number in eight and one in
+# forty; at full size `in_proj` alone is one in two hundred.
 #
 # ```
 # 2.4.1 state and caches ──┐
@@ -228,14 +228,15 @@ def lora_verdict(model: nn.Module, input_ids: Tensor, name: str) -> str:
 
     Args:
         model: any model that can be called as model(input_ids).
-        input_ids: something it can run on; it is run once, without gradients.
+        input_ids: something it can run on; it is run at most once, without gradients, in the mode that it is in; an
+            error of the model is passed on.
         name: the last part of a path: "in_proj" means all of backbone.layers.*.mixer.in_proj, and not "my_in_proj".
 
     Returns:
         The first of these that is true of any layer or parameter of that name, and "ok" if none is:
         "parameter": only parameters are called so, no module.
         "not linear": a module is no nn.Linear.
-        "shared": its weight is also a parameter elsewhere in the model, so merging would change both.
+        "shared": its weight has a second path in the model, so merging would change both.
         "bypassed": it was not called in a forward pass, so an adapter would learn nothing.
 
     Raises:
@@ -254,11 +255,12 @@ def lora_verdict(model: nn.Module, input_ids: Tensor, name: str) -> str:
 
     HINTS:
         1. model.named_modules() and model.named_parameters() give pairs of a path and an object.
-        2. named_parameters(remove_duplicate=False) gives a tied weight once for each of its paths.
+        2. Both take remove_duplicate=False, and then give an object once for each of its paths.
         3. handle = module.register_forward_hook(f) calls f(module, inputs, output); handle.remove() undoes it.
     """
     ### BEGIN SOLUTION
-    layers = [module for path, module in model.named_modules() if path.rpartition(".")[2] == name]
+    modules = model.named_modules(remove_duplicate=False)
+    layers = [module for path, module in modules if path.rpartition(".")[2] == name]
     everything = list(model.named_parameters(remove_duplicate=False))
     if not layers:
         if any(path.rpartition(".")[2] == name for path, _ in everything):
@@ -286,16 +288,17 @@ class Toy(nn.Module):
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
-        called, half, read, tied, odd, scale, self.limit = *names[:6], 9
+        called, half, read, tied, odd, scale, again = names
+        self.limit = 9
         self.first = nn.ModuleDict({key: nn.Linear(6, 6) for key in (called, half, "my_" + read, tied, odd)})
         self.second = nn.ModuleDict({half: nn.Linear(6, 6), read: nn.Linear(6, 6), odd: nn.LayerNorm(6)})
-        self.words, self.last = nn.Embedding(12, 6), nn.ModuleDict({tied: nn.Linear(6, 12, bias=False)})
-        self.last[tied].weight = self.words.weight
+        self.words, head = nn.Embedding(12, 6), nn.Linear(6, 12, bias=False)
+        head.weight, self.last = self.words.weight, nn.ModuleDict({tied: head, again: head})
         self.register_parameter(scale, nn.Parameter(torch.ones(6)))
         self.names = list(names)
 
     def forward(self, ids: Tensor) -> Tensor:
-        _, half, read, tied, odd, scale = self.names
+        _, half, read, tied, odd, scale, _ = self.names
         self.with_graph = torch.is_grad_enabled()
         if ids.shape[1] > self.limit:
             raise RuntimeError("too long for this model")
@@ -311,8 +314,8 @@ class Toy(nn.Module):
 def test_unit_mambaft_verdict():
     wants = {"in_proj": "ok", "x_proj": "ok", "out_proj": "ok", "dt_proj": "bypassed", "conv1d": "not linear",
              "A_log": "parameter", "D": "parameter", "mixer": "not linear", "lm_head": "shared"}
-    names = ["up", "some", "down", "head", "norm", "scale"]
-    answers = ["ok", "bypassed", "bypassed", "shared", "not linear", "parameter"]
+    names = ["up", "some", "down", "head", "norm", "scale", "same_head"]
+    answers = ["ok", "bypassed", "bypassed", "shared", "not linear", "parameter", "shared"]
     toys, ids = [(Toy(names), dict(zip(names, answers, strict=True)))], torch.tensor([[3, 1, 4, 1, 5]])
     other = mamba(0, num_hidden_layers=1)
     ### BEGIN HIDDEN TESTS
@@ -320,7 +323,7 @@ def test_unit_mambaft_verdict():
     # hint: nothing may depend on what the layers of Mamba happen to be called
     chance = random.Random(checking.secret_seed())
     other, wants = mamba(1, num_hidden_layers=1, tie_word_embeddings=False), wants | {"lm_head": "ok"}
-    odd = [f"n{number}" for number in chance.sample(range(10**6), 6)]
+    odd = [f"n{number}" for number in chance.sample(range(10**6), 7)]
     toys.append((Toy(odd), dict(zip(odd, answers, strict=True))))
     ### END HIDDEN TESTS
     credit = checking.Credit(5)
@@ -554,15 +557,16 @@ def adapt(model: nn.Module, targets: Sequence[str], rank: int, alpha: float) -> 
     """Freeze a model and replace its layers of the given names by LoRALinear, in place.
 
     Args:
-        model: any model.
+        model: any model. A shared layer is the caller's fault: ask lora_verdict first.
         targets: last parts of paths, as in Exercise 1; at least one, all different.
-        rank, alpha: of every adapter.
+        rank, alpha: of every adapter; the rank is at least 1.
 
     Returns:
         How many numbers train now.
 
     Raises:
-        ValueError: there is no module of one of the names, or one of them is no nn.Linear. The model is then as it was.
+        ValueError: there is no module of one of the names, or one of them is no nn.Linear, or the rank is below 1. The
+            model is then as it was.
 
     TODO: Find all layers, check them all, freeze the model, then replace each in its parent.
 
@@ -585,8 +589,8 @@ def adapt(model: nn.Module, targets: Sequence[str], rank: int, alpha: float) -> 
     found = {path: layer for path, layer in model.named_modules() if path.rpartition(".")[2] in targets}
     missing = set(targets) - {path.rpartition(".")[2] for path in found}
     wrong = [path for path, layer in found.items() if not isinstance(layer, nn.Linear)]
-    if missing or wrong:
-        raise ValueError("no such module, or no nn.Linear", missing, wrong)
+    if missing or wrong or rank < 1:
+        raise ValueError("no such module, no nn.Linear, or a rank below 1", missing, wrong, rank)
     model.requires_grad_(False)
     for path, layer in found.items():
         parent, _, last = path.rpartition(".")
@@ -619,29 +623,32 @@ def check_adapt(model: nn.Module, ids: Tensor, targets: list[str], rank: int, lo
 def test_unit_mambaft_adapt():
     ids, logits = torch.tensor([[3, 1, 4, 1, 5]]), lambda out: out.logits
     cases = [(mamba(0), ids, ["in_proj"], 4, logits), (mamba(0), ids, ["x_proj", "dt_proj"], 2, logits)]
-    refusals = [["out_proj", "A_log"], ["x_proj", "conv1d"], ["in_projj"]]
+    refusals = [(["out_proj", "A_log"], 2), (["x_proj", "conv1d"], 2), (["in_projj"], 2)]
     ### BEGIN HIDDEN TESTS
     # check: other models and ranks, names that are ends of others
     # hint: is "my_down" a layer called "down"?
-    odd = [f"n{k}" for k in random.Random(checking.secret_seed()).sample(range(10**6), 6)]
+    odd = [f"n{k}" for k in random.Random(checking.secret_seed()).sample(range(10**6), 7)]
     cases += [(Toy(odd), ids, [odd[2]], 3), (Toy(odd), ids, odd[:2], 1),
               (mamba(2, num_hidden_layers=3), ids, ["out_proj", "in_proj", "x_proj"], 7, logits)]
     # check: refusals of other names
     # hint: check all targets before you touch the model
-    refusals += [["mixer"], ["in_proj", "proj"], ["dt_proj", "weight"]]
+    refusals += [(["mixer"], 2), (["in_proj", "proj"], 2), (["dt_proj", "weight"], 2)]
+    # check: refusal of a rank
+    # hint: LoRALinear refuses it too, but what has been frozen by then?
+    refusals += [(["in_proj", "x_proj"], 0)]
     ### END HIDDEN TESTS
     credit = checking.Credit(4)
     with credit.check("the layers that were named, and nothing else", points=2):
         for case in cases:
             check_adapt(*case)
     with credit.check("refusals leave the model as it was", points=1, hint="first all checks, then all changes"):
-        for targets in refusals:
+        for targets, rank in refusals:
             model = mamba(1)
             kinds = [(path, type(m)) for path, m in model.named_modules()]
-            checking.raises(ValueError, adapt, model, targets, 2, 4.0, what=f"targets {targets}")
+            checking.raises(ValueError, adapt, model, targets, rank, 4.0, what=f"targets {targets}, {rank=}")
             same = kinds == [(path, type(m)) for path, m in model.named_modules()]
             checking.equal((same, all(p.requires_grad for p in model.parameters())), (True, True),
-                           what=f"(same modules, nothing frozen) after {targets}")
+                           what=f"(same modules, nothing frozen) after {targets}, {rank=}")
     with credit.check("all adapters of Mamba get a gradient", points=1, hint="does layer.weight have the update in it?"):
         model = mamba(0)
         adapt(model, ["in_proj", "x_proj", "dt_proj", "out_proj"], 2, 4.0)
@@ -734,7 +741,7 @@ def collate(examples: Sequence[tuple[list[int], list[int]]], pad: int, side: str
     HINTS:
         1. Lists can be added and multiplied: [0] * 3 + [7].
         2. How many pads does a row need? What fills them in each of the three?
-        3. Build three lists of lists, then torch.tensor(...) each.
+        3. Build three lists of lists, then torch.tensor(...) each, with dtype=torch.int64, for a table may be empty.
     """
     ### BEGIN SOLUTION
     if not examples or side not in ("left", "right"):
@@ -875,7 +882,8 @@ def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[s
 
     Returns:
         The loss of the whole batch before the step, in nats a label. Position t predicts label t + 1; labels of -100 and
-        those of position 0, which nothing predicts, do not count.
+        those in position 0 of the tensor, which nothing predicts, do not count; whether a label follows padding makes
+        no difference. The gradients of this step are still in .grad afterwards.
 
     Raises:
         ValueError: no label counts. Nothing has changed then.
@@ -929,8 +937,8 @@ def one_by_one(model: nn.Module, examples: list) -> tuple[float, dict[str, Tenso
 
 
 # %% nbgrader={"grade": false, "grade_id": "mambaft-given-check-step", "locked": true, "schema_version": 3, "solution": false, "task": false}
-def check_step(model: nn.Module, examples: list, side: str, micro: int) -> None:
-    """Two steps of plain gradient descent from the same place, against one_by_one; and the sizes of the parts."""
+def check_step(model: nn.Module, examples: list, side: str, micro: int) -> dict[str, Tensor]:
+    """Two steps of plain gradient descent against one_by_one, and the sizes of the parts; the second's gradients."""
     optimizer, sizes = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01), []
     handle = model.register_forward_pre_hook(
         lambda module, args, named: sizes.append(len((*args, named.get("input_ids"))[0])), with_kwargs=True)
@@ -952,6 +960,7 @@ def check_step(model: nn.Module, examples: list, side: str, micro: int) -> None:
             near = 1e-4 + 1e-3 * grad.abs().max().item()
             checking.close(move, grad, rtol=0, atol=near, what=f"step of {name}, {what}")
     handle.remove()
+    return grads
 
 
 # %% nbgrader={"grade": false, "grade_id": "mambaft-given-adapted", "locked": true, "schema_version": 3, "solution": false, "task": false}
@@ -978,6 +987,15 @@ def test_unit_mambaft_step():
     credit = checking.Credit(5)
     with credit.check("all rows at once", points=1, hint="mean over labels t + 1 given position t"):
         check_step(adapted(seed), [([7] * 6, [8]), *random_examples(seed + 3, 3)], "right", 4)
+        ### BEGIN HIDDEN TESTS
+        # check: what a step leaves in .grad
+        # hint: whoever looks for dead adapters reads the gradients after a step: when do you clear them?
+        model = adapted(seed)
+        for name, grad in check_step(model, random_examples(seed + 6, 4), "right", 4).items():
+            left = model.get_parameter(name).grad
+            near = 1e-4 + 1e-3 * grad.abs().max().item()  # as in check_step
+            checking.close(torch.zeros_like(grad) if left is None else left, grad, rtol=0, atol=near, what=f"{name}.grad")
+        ### END HIDDEN TESTS
     with credit.check("the cut does not matter", points=2, hint="sums in the parts, one division by all labels"):
         for examples, micro in cut:
             check_step(adapted(seed), examples, "right", micro)
@@ -1013,7 +1031,8 @@ def merge(model: nn.Module) -> int:
     """Replace every LoRALinear in a model by an nn.Linear with the update worked in, in place.
 
     Args:
-        model: with any number of adapters, also none; it is not itself a LoRALinear.
+        model: with any number of adapters, also none; it is not itself a LoRALinear. A shared layer is the caller's
+            fault here too.
 
     Returns:
         How many layers were merged.
@@ -1104,21 +1123,27 @@ test_unit_mambaft_merge()
 # ### A dataset of your own
 #
 # All tools are there; now something to teach. The base model has learnt sentences such as "ana sees a red cat. ", in
-# which any thing can be red. In the new data each adjective has its thing: what is *red* is a fox. A prompt is the begin of
-# a sentence, half of the time with another in front, so lengths differ; the answer is one word. Two of the eight people
-# are kept for the exam.
+# which any thing can be red. In the new data each adjective has its thing: what is *red* is a fox. A prompt is the
+# beginning of a sentence, half of the time with another in front, so lengths differ; the answer is one word. Two of the
+# eight people are kept for the exam.
 
 # %%
 SUBJECTS = ("ana", "ben", "eva", "kim", "leo", "mia", "sam", "tom")
 VERBS = ("draws", "finds", "holds", "likes", "sees", "wants")
-THINGS = {"big": "map", "new": "cup", "old": "hat", "red": "fox", "shy": "dog", "wet": "pen"}
+THINGS = {"big": "map", "new": "cup", "red": "fox", "shy": "dog", "tan": "hat", "wet": "pen"}
 
 
+def sentences(count, seed):
+    """The course's sentences, with "tan" for "old": each adjective can stand behind "a"."""
+    return tiny.sentences(count, seed=seed).replace(" old ", " tan ")
+
+
+# %%
 def my_dataset(count, seed, subjects=SUBJECTS[:6]):
     """Pairs of a prompt and an answer, as ids: (". ana draws a red ", "fox. ")."""
     chance, pairs = random.Random(seed), []
     for _ in range(count):
-        chatter = tiny.sentences(chance.randrange(2), seed=chance.randrange(10**6))
+        chatter = sentences(chance.randrange(2), seed=chance.randrange(10**6))
         what = chance.choice(list(THINGS))
         prompt = f". {chatter}{chance.choice(subjects)} {chance.choice(VERBS)} a {what} "
         pairs.append((list(prompt.encode()), list(f"{THINGS[what]}. ".encode())))
@@ -1135,7 +1160,7 @@ for prompt, answer in my_dataset(3, seed=0):
 # %%
 start = time.perf_counter()
 base_model = mamba(0)
-loss = tiny.pretrain(base_model, tiny.windows(tiny.sentences(2000, seed=0), count=80, batch=16, length=32, seed=1))
+loss = tiny.pretrain(base_model, tiny.windows(sentences(2000, seed=0), count=80, batch=16, length=32, seed=1))
 print(f"pretrained in {time.perf_counter() - start:.1f} s: {loss:.2f} nats a byte (a perfect model reaches about 0.4)")
 
 
@@ -1168,7 +1193,8 @@ def fit(model, steps=16, learning_rate=1.5e-2, micro=16):
 # **Checkpoint**: you can train any subset of the linear layers. **Predict, and write it down**: with rank 4 on all four
 # projections, which one moves most, relative to the size of its weight? And how many of its four directions does an
 # update really use? Roy and Vetterli's *effective rank* counts them: with singular values $\sigma_i$ and
-# $p_i = \sigma_i / \sum_j \sigma_j$ it is $e^{H(p)}$, 4 if all are equal, 1 if one does all the work.
+# $p_i = \sigma_i / \sum_j \sigma_j$ it is $e^{H(p)}$, 4 if all are equal, 1 if one does all the work. (On `dt_proj`, a 64
+# by 4 matrix, rank 4 is full rank: 272 numbers for 256. Here that is a curiosity; at full size it is 160 wide.)
 
 # %%
 def effective_rank(matrix):
@@ -1205,10 +1231,11 @@ if moved:
 
 
 # %% [markdown]
-# **What it means in production.** A layer that hardly moves wastes its adapter, and an effective rank well below the rank
-# says that a smaller one would have done. Both can be read from any adapter file, also one that somebody else trained:
-# it is the cheapest review there is. (A *large* move of `dt_proj` deserves a second look. It changes how long the model
-# remembers, for every text.)
+# **What it means in production.** Here every layer moves, and no update gets by with a single direction. On a
+# real adapter file look for the opposite: a layer that hardly moves wastes its adapter, and an effective rank well below
+# the rank says that a smaller one would have done. You need no data for that, nor the training run: it is the cheapest
+# review there is. (A *large* move of `dt_proj` deserves a second look. It changes how long the model remembers, for every
+# text.)
 
 # %% [markdown]
 # ## Put it together
@@ -1341,9 +1368,10 @@ if rows:
 
 
 # %% [markdown]
-# One model, one seed, one task: read it as a hint, not as a law. At scale the picture that others report is like it:
-# adapters on the linear projections do most of the work, and those on the state's own parameters add little (Galim et
-# al. 2024; Yoshimura et al. 2024). The same in PEFT takes four lines; its merged model is a plain Mamba, too.
+# One model, one seed, one task: read it as a hint, not as a law. Here `in_proj` and `out_proj` do the work. The order of
+# the rest is chance: with one adjective of the data changed, `x_proj` alone fell behind `A_log` and `D`. At scale others
+# also report that the large linear projections matter most (Galim et al. 2024; Yoshimura et al. 2024). The same in PEFT
+# takes four lines; its merged model is a plain Mamba, too.
 
 # %%
 def by_peft():
@@ -1372,7 +1400,7 @@ def predict_2_8b(rank=16, layers=64, width=2560, inner=5120, steps=160, states=1
     for name, (d_in, d_out) in shapes.items():
         numbers = layers * rank * (d_in + d_out)
         print(f"LoRA on {name:9} {numbers / 1e6:6.1f} million numbers, {(2 * parameters + 16 * numbers) / 1e9:5.1f} GB")
-    print(f"everything        {parameters / 1e6:8.1f} million numbers, {16 * parameters / 1e9:5.1f} GB")
+    print(f"everything        {parameters / 1e6:8.1f} million numbers, {18 * parameters / 1e9:5.1f} GB")
 
 
 predict_2_8b()
@@ -1398,7 +1426,7 @@ def run_on_spark(path="state-spaces/mamba-2.8b-hf", steps=20, length=1024, rows=
     model = MambaForCausalLM.from_pretrained(path, dtype=torch.bfloat16).to("cuda").train()
     numbers = adapt(model, ["in_proj", "x_proj"], 16, 32.0)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-4, weight_decay=0.0)
-    text = tiny.sentences(steps * rows * length // 10, seed=0).encode()
+    text = sentences(steps * rows * length // 10, seed=0).encode()
     torch.cuda.reset_peak_memory_stats()
     start, losses = time.perf_counter(), []
     for step in range(steps):
@@ -1503,16 +1531,16 @@ check_spark_record(spark_record)
 #
 # ### BEGIN SOLUTION
 # in_proj costs 13.1 million at rank 16, so 9.8 million at rank 12; x_proj alone 5.4 million at rank 16. (Student's numbers:)
-# in `rows` in_proj and out_proj learn most, x_proj less, biases and A_log little for few numbers; `moved` shows an effective
-# rank below 4, so a lower rank on more layers is a good use: in_proj at rank 8 (6.6 million) with x_proj at 8 (2.7 million).
-# out_proj only with layers whose weight carries the update, or without fused kernels. All weights: 16 bytes a number,
-# 44.3 GB; LoRA: 5.5 GB weights plus 0.2 GB. It saves gradients, moments and copies; it does not save activations, which
+# in `rows` in_proj and out_proj learn most, the state's own parameters and x_proj least; `moved` shows an effective rank
+# below 4, so a lower rank on more layers is a good use: in_proj at rank 8 (6.6 million) with out_proj at 6 (2.9 million).
+# out_proj only with layers whose weight carries the update, or without fused kernels. All weights: 18 bytes a number,
+# 49.8 GB; LoRA: 5.5 GB weights plus 0.2 GB. It saves gradients, moments and copies; it does not save activations, which
 # grow with batch and length, nor the forward pass.
 #
 # ### BEGIN MARK SCHEME
 # - 1 point: a choice within 10 million, counted as layers * rank * (d_in + d_out), with `rows` quoted.
 # - 1 point: uses effective rank or size of `moved` to argue for the rank.
-# - 1 point: 44 GB against about 5.7 GB, AND that activations stay. Only one of the two: half a point.
+# - 1 point: 50 GB against about 5.7 GB, AND that activations stay. Only one of the two: half a point.
 # ### END MARK SCHEME
 # ### END SOLUTION
 

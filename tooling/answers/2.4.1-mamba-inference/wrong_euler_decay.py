@@ -1,4 +1,4 @@
-# loses: test-mambainf-step, test-mambainf-mixer keeps 3, test-mambainf-model, test-mambainf-module keeps 2
+# loses: test-mambainf-step, test-mambainf-mixer keeps 3, test-mambainf-model keeps 1, test-mambainf-module keeps 2
 # The decay is the first-order 1 + delta A instead of exp(delta A).
 
 # %% mambainf-step

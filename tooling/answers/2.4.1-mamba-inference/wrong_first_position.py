@@ -1,4 +1,4 @@
-# loses: test-mambainf-model, test-mambainf-module
+# loses: test-mambainf-model keeps 1, test-mambainf-module
 # The logits are those of the chunk's first position.
 
 # %% mambainf-model

@@ -1,4 +1,4 @@
-# loses: test-mambainf-model
+# loses: test-mambainf-model keeps 3
 # No torch.no_grad(), so caches keep the graph of all that came before.
 
 # %% mambainf-model

@@ -1,4 +1,4 @@
-# loses: test-mambainf-conv, test-mambainf-mixer keeps 3, test-mambainf-model, test-mambainf-module keeps 2
+# loses: test-mambainf-conv keeps 1, test-mambainf-mixer keeps 3, test-mambainf-model keeps 1, test-mambainf-module keeps 2
 # The convolution's bias is forgotten.
 
 # %% mambainf-conv

@@ -1,4 +1,4 @@
-# loses: test-mambainf-step, test-mambainf-mixer keeps 3, test-mambainf-model, test-mambainf-module keeps 2
+# loses: test-mambainf-step, test-mambainf-mixer keeps 3, test-mambainf-model keeps 1, test-mambainf-module keeps 2
 # D x is left out.
 
 # %% mambainf-step

@@ -1,4 +1,4 @@
-# loses: test-mambainf-model, test-mambainf-module
+# loses: test-mambainf-model keeps 1, test-mambainf-module
 # Every layer is handed the first layer's cache.
 
 # %% mambainf-model

@@ -1,4 +1,4 @@
-# loses: test-mambainf-model, test-mambainf-module keeps 2
+# loses: test-mambainf-model keeps 1, test-mambainf-module keeps 2
 # The sum takes the normalised input.
 
 # %% mambainf-model

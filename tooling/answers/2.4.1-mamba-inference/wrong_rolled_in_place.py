@@ -1,4 +1,4 @@
-# loses: test-mambainf-conv, test-mambainf-mixer, test-mambainf-model, test-mambainf-module
+# loses: test-mambainf-conv keeps 2, test-mambainf-mixer, test-mambainf-model, test-mambainf-module
 # The cache is rolled in place, and the caller's state with it.
 
 # %% mambainf-conv

@@ -1,4 +1,4 @@
-# loses: test-mambainf-conv
+# loses: test-mambainf-conv keeps 2
 # A state of another shape is taken as it comes.
 
 # %% mambainf-conv

@@ -1,4 +1,4 @@
-# loses: test-mambainf-conv
+# loses: test-mambainf-conv keeps 2
 # The state is sliced by -(K - 1), which takes everything when K is 1.
 
 # %% mambainf-conv

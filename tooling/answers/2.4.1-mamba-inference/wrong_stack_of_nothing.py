@@ -10,7 +10,7 @@ def mixer_chunk(
     x = silu(x).mT
     sizes = [mixer.time_step_rank, mixer.ssm_state_size, mixer.ssm_state_size]
     low_rank, B, C = mixer.x_proj(x).split(sizes, dim=2)
-    delta, A = softplus(mixer.dt_proj(low_rank)), -torch.exp(mixer.A_log)
+    delta, A = softplus(mixer.dt_proj(low_rank)), -torch.exp(mixer.A_log.to(cache.ssm.dtype))
     outputs, state = [], cache.ssm
     for t in range(x.shape[1]):
         out, state = ssm_step(x[:, t], delta[:, t], A, B[:, t], C[:, t], mixer.D, state)

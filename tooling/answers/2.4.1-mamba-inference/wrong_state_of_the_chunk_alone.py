@@ -1,4 +1,4 @@
-# loses: test-mambainf-conv, test-mambainf-mixer keeps 3, test-mambainf-model, test-mambainf-module keeps 2
+# loses: test-mambainf-conv keeps 2, test-mambainf-mixer keeps 3, test-mambainf-model keeps 1, test-mambainf-module keeps 2
 # The state is taken from the chunk alone, so that short chunks lose older inputs.
 
 # %% mambainf-conv

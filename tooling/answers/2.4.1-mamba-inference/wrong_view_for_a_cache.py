@@ -1,4 +1,4 @@
-# loses: test-mambainf-conv
+# loses: test-mambainf-conv keeps 2
 # The state is a slice of the joined tensor and keeps the whole chunk alive (Common mistake 1).
 
 # %% mambainf-conv

@@ -1,4 +1,4 @@
-# loses: test-mambainf-conv, test-mambainf-mixer keeps 3, test-mambainf-model, test-mambainf-module
+# loses: test-mambainf-conv keeps 2, test-mambainf-mixer keeps 3, test-mambainf-model keeps 1, test-mambainf-module
 # Each chunk is padded with zeros as if it began the text.
 
 # %% mambainf-conv

@@ -5,7 +5,7 @@ def lora_verdict(model: nn.Module, input_ids: Tensor, name: str) -> str:
     def last(path):
         return path.split(".")[-1]
 
-    layers = {path: module for path, module in model.named_modules() if last(path) == name}
+    layers = {path: module for path, module in model.named_modules(remove_duplicate=False) if last(path) == name}
     numbers = {}
     for path, number in model.named_parameters(remove_duplicate=False):
         numbers.setdefault(id(number), []).append(path)
@@ -64,6 +64,8 @@ class LoRALinear(nn.Module):
 
 # %% mambaft-adapt
 def adapt(model: nn.Module, targets: Sequence[str], rank: int, alpha: float) -> int:
+    if rank <= 0:
+        raise ValueError(f"rank {rank}")
     places = []
     for target in targets:
         found = [(parent, name, child) for parent in model.modules() for name, child in parent.named_children() if name == target]

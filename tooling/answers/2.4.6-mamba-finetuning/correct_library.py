@@ -5,7 +5,7 @@ def lora_verdict(model: nn.Module, input_ids: Tensor, name: str) -> str:
     from collections import Counter
     from contextlib import ExitStack
 
-    layers = [module for path, module in model.named_modules() if name == path.rsplit(".", 1)[-1]]
+    layers = [module for path, module in model.named_modules(remove_duplicate=False) if name == path.rsplit(".", 1)[-1]]
     paths = list(model.named_parameters(remove_duplicate=False))
     if not layers:
         if name not in [path.rsplit(".", 1)[-1] for path, _ in paths]:

@@ -3,7 +3,7 @@
 
 # %% mambaft-verdict
 def lora_verdict(model: nn.Module, input_ids: Tensor, name: str) -> str:
-    layers = [module for path, module in model.named_modules() if path.endswith(name)]
+    layers = [module for path, module in model.named_modules(remove_duplicate=False) if path.endswith(name)]
     everything = list(model.named_parameters(remove_duplicate=False))
     if not layers:
         if any(path.endswith(name) for path, _ in everything):

@@ -3,7 +3,8 @@
 
 # %% mambaft-verdict
 def lora_verdict(model: nn.Module, input_ids: Tensor, name: str) -> str:
-    layers = [module for path, module in model.named_modules() if path.rpartition(".")[2] == name]
+    modules = model.named_modules(remove_duplicate=False)
+    layers = [module for path, module in modules if path.rpartition(".")[2] == name]
     everything = list(model.named_parameters(remove_duplicate=False))
     if not layers:
         if any(path.rpartition(".")[2] == name for path, _ in everything):

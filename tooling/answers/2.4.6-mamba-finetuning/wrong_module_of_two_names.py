@@ -1,0 +1,25 @@
+# loses: test-mambaft-verdict keeps 3
+# A module that is registered twice is found under its first name only.
+
+# %% mambaft-verdict
+def lora_verdict(model: nn.Module, input_ids: Tensor, name: str) -> str:
+    modules = model.named_modules()
+    layers = [module for path, module in modules if path.rpartition(".")[2] == name]
+    everything = list(model.named_parameters(remove_duplicate=False))
+    if not layers:
+        if any(path.rpartition(".")[2] == name for path, _ in everything):
+            return "parameter"
+        raise ValueError(name)
+    if not all(isinstance(layer, nn.Linear) for layer in layers):
+        return "not linear"
+    if any(sum(p is layer.weight for _, p in everything) > 1 for layer in layers):
+        return "shared"
+    called = set()
+    handles = [layer.register_forward_hook(lambda layer, *_: called.add(layer)) for layer in layers]
+    try:
+        with torch.no_grad():
+            model(input_ids)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return "ok" if called == set(layers) else "bypassed"
