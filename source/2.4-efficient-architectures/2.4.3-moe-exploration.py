@@ -480,14 +480,16 @@ def test_unit_moe_routing():
         for lengths, side in [([4, 4], "right"), ([5, 2, 3], "right"), ([2, 6], "left")]:
             ids, mask = draw_batch(0, lengths, side)
             check_routing(model, ids, mask, mixtral_table(model, ids, mask), f"Mixtral, lengths {lengths}, padded {side}")
+    cases = [("qwen", 0)]
+    ### BEGIN HIDDEN TESTS
+    # check: dense layers, shared experts, biases, weights that do not sum to 1
+    # hint: print what a gate of that family returns, and its sum; which element has the experts?
+    cases += [(family, checking.secret_seed()) for family in FAMILIES]
+    ### END HIDDEN TESTS
     with credit.check("any family", points=2, hint="ask the gate what it chose and do not choose again"):
-        ### BEGIN HIDDEN TESTS
-        # check: dense layers, shared experts, biases, weights that do not sum to 1
-        # hint: print what a gate of that family returns, and its sum; which element has the experts?
-        seed = checking.secret_seed()
-        for number, family in enumerate(FAMILIES):
-            model, said = tiny_moe(family, seed + number, experts=7, k=3, layers=2 + number % 2), []
-            ids, mask = draw_batch(seed + number, [3, 7, 1], ("left", "right")[number % 2])
+        for number, (family, seed) in enumerate(cases):
+            model, said = tiny_moe(family, seed, experts=7, k=3, layers=2 + number % 2), []
+            ids, mask = draw_batch(seed, [3, 7, 1], ("left", "right")[number % 2])
             gates = [block.gate for block in moe_blocks(model)]
             for gate in gates:
                 gate.forward = lambda x, old=gate.forward, said=said: said.append(old(x)) or said[-1]
@@ -497,7 +499,6 @@ def test_unit_moe_routing():
                 del gate.forward
             want = as_table(torch.stack([s[2] for s in said]), torch.stack([s[1] for s in said]), 7)
             check_routing(model, ids, mask, want[:, mask.flatten() == 1], f"{family}, three prompts")
-        ### END HIDDEN TESTS
     with credit.check("errors and other hooks", points=2, hint="what is left on the gates when forward raises?"):
         model, calls = tiny_moe("mixtral", 5), []
         moe_blocks(model)[0].gate.register_forward_hook(lambda *_: calls.append(1))

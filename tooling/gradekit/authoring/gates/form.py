@@ -41,6 +41,7 @@ _KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 def check(subject: Subject) -> Iterator[Fault]:
     yield from pair(subject)
     yield from valid(subject)
+    yield from titles(subject)
     if subject.ours:
         yield from ids(subject)
         yield from in_order(subject, SECTIONS, "a lab")
@@ -121,6 +122,13 @@ def sizes(subject: Subject) -> Iterator[Fault]:
     if lengths and statistics.median(lengths) > MEDIAN_LINES:
         median = statistics.median(lengths)
         yield Fault(f"the median code cell has {median:g} lines, more than {MEDIAN_LINES}; split the longest")
+
+
+def titles(subject: Subject) -> Iterator[Fault]:
+    """Text behind ``# %%`` is jupytext's title of the cell, which no reader of the notebook sees."""
+    for cell in subject.lab.cells:
+        if title := subject.lab.notebook.cells[cell.index].metadata.get("title"):
+            yield Fault(f"'{title[:60]}' stands on its '# %%' line; move it below", subject.name_of(cell.index))
 
 
 def placeholders(subject: Subject) -> Iterator[Fault]:

@@ -10,6 +10,7 @@ from gradekit.authoring.gates.subject import Fault, Gate, Subject
 from gradekit.authoring.release import solution_lines
 from gradekit.course import Cell, Role
 from gradekit.hidden_tests import regions
+from gradekit.integrity.ipython_code import Unreadable, parse
 
 MARKED = ("SOLUTION", "HIDDEN TESTS", "MARK SCHEME")
 #: A solution line shorter than this says nothing: ``return x``, ``i += 1``.
@@ -29,6 +30,7 @@ def check(subject: Subject) -> Iterator[Fault]:
             yield Fault("has no BEGIN SOLUTION and END SOLUTION: students would see nothing of it", cell.grade_id)
     if subject.ours:
         yield from named(subject)
+    yield from readable(subject)
     yield from repeated(subject)
 
 
@@ -50,6 +52,17 @@ def balanced(subject: Subject, cell: Cell) -> Iterator[Fault]:
                 yield Fault(f"END {word} without its BEGIN; add it or take this away", where, number)
     for word, number in opened.items():
         yield Fault(f"BEGIN {word} is never closed; add END {word}", where, number)
+
+
+def readable(subject: Subject) -> Iterator[Fault]:
+    """What is taken out may leave a block without a body."""
+    for index, cell in enumerate(subject.student.cells):
+        if cell.cell_type == "code":
+            try:
+                list(parse(cell.source))
+            except Unreadable:
+                message = "is no Python any more as students get it; keep a line of each block outside the markers"
+                yield Fault(message, subject.name_of(index))
 
 
 def named(subject: Subject) -> Iterator[Fault]:

@@ -78,6 +78,7 @@ def check_form(subject: Subject) -> Iterator[Fault]:
     lab = subject.lab
     yield from form.pair(subject)
     yield from form.valid(subject)
+    yield from form.titles(subject)
     module = lab.assignment.partition("-")[0]
     if lab.name != f"{module}-{READINESS}":
         yield Fault(f"is called {lab.name}; the readiness notebook of {lab.assignment} is {module}-{READINESS}")
