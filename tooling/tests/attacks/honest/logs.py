@@ -3,8 +3,9 @@
 # %% first
 import logging
 
-logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(funcName)s:%(lineno)d %(message)s")
+logging.basicConfig(format="%(levelname)s %(funcName)s:%(lineno)d %(message)s")
 log = logging.getLogger(__name__)
+log.setLevel(logging.DEBUG)  # its own: Numba's would fill the screen while a test takes times
 log.addHandler(logging.FileHandler("debug.log"))
 log.info("begin")
 
