@@ -303,7 +303,7 @@ with ready.skill("the best k"):
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# `docker run --gpus all --ipc=host -it --rm -v $HOME/workspace:/workspace -v $HOME/.cache/huggingface:/root/.cache/huggingface -p 8888:8888 nvcr.io/nvidia/pytorch:<tag>`: the GPU, shared memory for the workers of a DataLoader, two folders that outlive the container, a port for Jupyter.
+# `docker run --gpus all --ipc=host -it --rm -v $HOME/lab:/lab -v $HOME/.cache/huggingface:/models -e HF_HOME=/models -p 8888:8888 nvcr.io/nvidia/pytorch:<tag>`: the GPU, shared memory for the workers of a DataLoader, two folders that outlive the container, a port for Jupyter.
 # </details>
 
 # %% [markdown]
