@@ -9,6 +9,8 @@ need() { # need PACKAGE, whose presence the rest of the line tests
 }
 need git command -v git
 need libseccomp2 sh -c 'ldconfig -p | grep -q libseccomp.so.2'
+need chromium command -v chromium
+need npm command -v npm
 need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
