@@ -161,18 +161,22 @@ class Auditor:
             frame = frame.f_back
         return False
 
-    def _beyond_caller(self, obtained: FrameType | None, asker: FrameType) -> None:
-        """A library asked for a frame: of itself and of who called it is its right; further up lies the test."""
-        frame: FrameType | None = asker
-        while frame is not None and self.is_library(frame.f_code):
-            if frame is obtained:
-                return
-            frame = frame.f_back
-        if frame is None or frame is obtained or self.is_locked(frame.f_code):
+    def _beyond_caller(self, obtained: FrameType, asker: FrameType) -> None:
+        """A library asked for a frame: of itself, of who called it and of what it called (an error's traceback) is its
+        right; above its caller lies the test.
+        """
+        caller: FrameType | None = asker
+        while caller is not None and self.is_library(caller.f_code):
+            caller = caller.f_back
+        if caller is None or self.is_locked(caller.f_code) or self.is_library(obtained.f_code):
             return
-        if obtained is not None and not self.is_library(obtained.f_code):
-            name = frame.f_code.co_name
-            self.report("frames", f"while the test ran, {name} had a library look up the names of its callers")
+        above = caller.f_back
+        while above is not None:
+            if above is obtained:
+                name = caller.f_code.co_name
+                self.report("frames", f"while the test ran, {name} had a library look up the names of its callers")
+                return
+            above = above.f_back
 
     # -- what for --------------------------------------------------------------------------------------------------
 

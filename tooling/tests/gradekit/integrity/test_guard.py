@@ -353,6 +353,15 @@ HONEST = {
     "magics": "def f(x):\n    get_ipython().run_line_magic('timeit', '-n1 -r1 1')\n    return 4",
     "display": "from IPython.display import display, HTML\ndef f(x):\n    display(HTML('<b>x</b>'))\n    return 4",
     "numpy": "import numpy as np\ndef f(x):\n    with np.errstate(all='ignore'): np.log(np.zeros(3))\n    return 4",
+    "own tests, one of which fails": (
+        "import io, unittest\nclass T(unittest.TestCase):\n    def test_f(self): raise OSError('no')\ndef f(x):\n"
+        "    unittest.TextTestRunner(io.StringIO()).run(T('test_f'))\n    return 4"
+    ),
+    "an unfinished kernel": (
+        "import numpy as np\nfrom labkit import cudasim\ncudasim.enable()\nfrom numba import cuda\n"
+        "@cuda.jit\ndef k(a):\n    raise NotImplementedError()\n"
+        "def f(x):\n    try: k[1, 1](np.zeros(1))\n    except NotImplementedError: return 4"
+    ),
     "own code inspected": "import inspect\ndef f(x):\n    inspect.getsource(f); f.__code__.co_varnames\n    return 4",
     "own generator's frame": "def g():\n    yield 1\ndef f(x):\n    it = g(); next(it); it.gi_frame.f_lineno\n    return 4",
     "an error of its own": "def f(x):\n    raise ValueError('not yet')",
