@@ -459,6 +459,14 @@ def bench_kernels(json: JsonPath = None) -> None:
     run(json)
 
 
+@bench.command("integrity")
+def bench_integrity(json: JsonPath = None, course_dir: CourseDir = Path(".")) -> None:
+    """Time what keeps marks honest: the guard for each cell, and the canaries of each lab."""
+    from gradekit.bench.integrity import run
+
+    run(Course.open(course_dir), json)
+
+
 @bench.command("cudasim")
 def bench_cudasim(json: JsonPath = None) -> None:
     """Run CUDA kernels on the CPU: labkit.cudasim and numba's simulator."""

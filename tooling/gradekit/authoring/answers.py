@@ -65,6 +65,11 @@ class Answer:
     def name(self) -> str:
         return self.path.stem
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether exercises are left as they were released."""
+        return None in self.cells.values()
+
     def expected(self, lab: Lab) -> dict[str, float]:
         """The points that each automatically graded cell of the lab must give this answer."""
         return {cell.grade_id: self.kept.get(cell.grade_id, cell.points) for cell in tests(lab)}

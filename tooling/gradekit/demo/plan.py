@@ -154,11 +154,10 @@ def _style(index: int, draw: random.Random) -> Style:
 
 
 def _pick(style: Style, bank: list[Answer], draw: random.Random) -> Answer | None:
-    unfinished = [a for a in bank if a.kind is Kind.WRONG and None in a.cells.values()]
     choices = {
         Style.ALTERNATIVE: [a for a in bank if a.kind is Kind.CORRECT],
-        Style.MISTAKE: [a for a in bank if a.kind is Kind.WRONG and a not in unfinished],
-        Style.UNFINISHED: unfinished,
+        Style.MISTAKE: [a for a in bank if a.kind is Kind.WRONG and not a.is_unfinished],
+        Style.UNFINISHED: [a for a in bank if a.is_unfinished],
     }.get(style)
     return draw.choice(choices) if choices else None
 

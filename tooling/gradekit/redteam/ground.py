@@ -25,10 +25,11 @@ import nbformat
 from nbgrader.api import Gradebook
 from nbgrader.apps.api import NbGraderAPI
 
-from gradekit.authoring.answers import reference
+from gradekit.authoring import answers
 from gradekit.authoring.canaries import ensure
 from gradekit.authoring.sync import pairs, sync
 from gradekit.course import Course, Role, read_notebook, role_of
+from gradekit.integrity import canaries
 from gradekit.redteam.attack import Attack
 
 log = logging.getLogger("gradekit.redteam")
@@ -73,6 +74,21 @@ def build(folder: Path, root: Path) -> Course:
         sync(stem)
     generate(course)
     return course
+
+
+def copied(course: Course, root: Path) -> Course:
+    """A copy of a course, generated and with its canaries, without students."""
+    for name in ("source", "nbgrader_config.py", "syllabus.yaml"):
+        (shutil.copytree if (course.root / name).is_dir() else shutil.copy)(course.root / name, root / name)
+    shutil.copytree(answers.folder(course, course.labs()[0]).parent, root / "answers")
+    for lab in course.labs():
+        if (made := canaries.place(course.root, lab.assignment, lab.name)).is_file():
+            kept = canaries.place(root, lab.assignment, lab.name)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(made, kept)
+    copy = Course.open(root)
+    generate(copy)
+    return copy
 
 
 def generate(course: Course) -> None:
@@ -144,7 +160,7 @@ class Ground:
                 notebook = read_notebook(path)
                 for cell, original in zip(notebook.cells, lab.notebook.cells, strict=True):
                     if role_of(cell) is Role.EXERCISE:
-                        cell.source = reference(original).replace(f"# {CANARIES['solution']}", "")
+                        cell.source = answers.reference(original).replace(f"# {CANARIES['solution']}", "")
                     elif role_of(cell) is Role.MANUAL:
                         cell.source = f"{CANARIES['neighbour']}, says {name}."
                 nbformat.write(notebook, path)

@@ -23,10 +23,9 @@ from gradekit.course import Course, Lab, Role, read_notebook, role_of
 from gradekit.grading.judge import Status
 from gradekit.grading.local import LocalGrader
 from gradekit.grading.run import Graded, grade
-from gradekit.integrity import canaries
 from gradekit.redteam.attack import split
 from gradekit.redteam.columns import small_course
-from gradekit.redteam.ground import configured, generate
+from gradekit.redteam.ground import configured, copied
 
 #: Each answer is seen in every so many styles, other ones from answer to answer; fewer where a notebook takes longer.
 _STEPS = {"deep": 4, "plain": 2}
@@ -95,11 +94,17 @@ def small_class(course: Course, folder: Path) -> list[Honest]:
 
 
 def lab_class(course: Course, folder: Path, every: int) -> list[Honest]:
-    """Every so many answers to each of a course's labs, in one style after the other; a student answers all labs."""
+    """Every so many answers to each of a course's labs, and one that stops half way, each in the next style.
+
+    A student answers all labs.
+    """
     noisy = [style for style in styles(folder) if style.sections]
     found: list[Honest] = []
     for lab in course.labs():
-        for number, answer in enumerate([None, *answers.bank(course, lab)][::every]):
+        bank = [None, *answers.bank(course, lab)]
+        chosen = bank[::every]
+        chosen += [answer for answer in bank if answer and answer.is_unfinished and answer not in chosen][:1]
+        for number, answer in enumerate(chosen):
             found.append(Honest(f"student-{number}", lab, answer, noisy[(number * 7 + len(found)) % len(noisy)]))
     return found
 
@@ -120,18 +125,7 @@ def grade_small(corpus: Path, *, jobs: int) -> Report:
 def grade_labs(course: Course, corpus: Path, *, jobs: int, every: int = 1) -> Report:
     """Grade every so many answers to a course's own labs, in a copy of the course."""
     with tempfile.TemporaryDirectory(prefix="gradekit-honest-") as folder:
-        place = Path(folder)
-        for name in ("source", "nbgrader_config.py", "syllabus.yaml"):
-            (shutil.copytree if (course.root / name).is_dir() else shutil.copy)(course.root / name, place / name)
-        banks = answers.folder(course, course.labs()[0]).parent
-        shutil.copytree(banks, place / "answers")
-        copy = Course.open(place)
-        for lab in course.labs():
-            if (made := canaries.place(course.root, lab.assignment, lab.name)).is_file():
-                kept = canaries.place(place, lab.assignment, lab.name)
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(made, kept)
-        generate(copy)
+        copy = copied(course, Path(folder))
         return _grade(copy, lab_class(copy, corpus / "honest", every), jobs)
 
 
