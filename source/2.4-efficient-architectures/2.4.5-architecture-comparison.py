@@ -1145,6 +1145,7 @@ def heldout_loss(model: nn.Module, batches: Sequence[Tensor], pad: int = 258) ->
 
     Returns:
         A float: the sum over all predicted tokens, divided by their number. The first token of a row is predicted by nothing.
+        Losses are taken and summed in float32 or better, whatever the logits are in.
         The model is evaluated (dropout off) and without a graph, and left in the mode, training or evaluation, that it was in.
 
     Raises:
@@ -1817,7 +1818,8 @@ check_spark_record(spark_record)
 # %% [markdown] nbgrader={"grade": true, "grade_id": "reflect-archcmp-attention", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # **Reflection 1: three ways to cheaper attention (3 points).** From `matrix_table` and `token_table`: which of online softmax,
 # shared heads and linear attention saves memory in prefill, which in decoding, and which saves time, and by which factor in
-# your numbers? Which two could be combined with a model that is already trained, without training it again?
+# your numbers? Which could you put into a model that is already trained, without training it again, and what speaks against
+# the others?
 #
 # ### BEGIN SOLUTION
 # (With the student's numbers.) The online softmax saves in prefill: from 128 to 1,024 tokens the largest tensor grows 64-fold with
