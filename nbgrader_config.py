@@ -14,6 +14,10 @@ c.CourseDirectory.root = str(course)
 # Releases and submissions change hands here. A department points this at a folder that all its users can reach.
 c.Exchange.root = os.environ.get("NBGRADER_EXCHANGE", str(course / "exchange"))
 
+# The marks lie in gradebook.db here, or in a database server: postgresql+psycopg2://user:password@host/database
+if "NBGRADER_DB_URL" in os.environ:
+    c.CourseDirectory.db_url = os.environ["NBGRADER_DB_URL"]
+
 # The text half of each notebook pair holds the solutions: it must never be copied into a release.
 # Whatever else lies beside a notebook (data/, README.md) belongs to the students too.
 c.CourseDirectory.ignore = [
