@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -55,6 +56,6 @@ def database(name: str) -> Iterator[str]:
         connection.close()
         yield f"postgresql+psycopg2://course@/{name}?host={root}"
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # fast: it does not wait for its clients
         server.wait(20)
         shutil.rmtree(root, ignore_errors=True)
