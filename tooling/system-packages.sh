@@ -12,6 +12,10 @@ need libseccomp2 sh -c 'ldconfig -p | grep -q libseccomp.so.2'
 need chromium command -v chromium
 need npm command -v npm
 need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
+need slurmctld ls /usr/sbin/slurmctld
+need slurmd ls /usr/sbin/slurmd
+need slurm-client command -v sbatch
+need munge ls /usr/sbin/munged
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "Installing$missing ..."
