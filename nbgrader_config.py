@@ -18,6 +18,9 @@ c.Exchange.root = os.environ.get("NBGRADER_EXCHANGE", str(course / "exchange"))
 if "NBGRADER_DB_URL" in os.environ:
     c.CourseDirectory.db_url = os.environ["NBGRADER_DB_URL"]
 
+# Students may write into the exchange as they like: take what is theirs alone, and follow no link.
+c.ExchangeFactory.collect = "gradekit.exchange.Collect"
+
 # The text half of each notebook pair holds the solutions: it must never be copied into a release.
 # Whatever else lies beside a notebook (data/, README.md) belongs to the students too.
 c.CourseDirectory.ignore = [
