@@ -4,6 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
+from gradekit.formgrader import quick
+
 c = get_config()  # noqa: F821 - nbgrader provides it
 course = Path(__file__).resolve().parent
 
@@ -64,7 +66,11 @@ c.Execute.timeout = 120
 c.Execute.kernel_name = "gradekit"
 
 # Students' feedback names hidden checks and hints, never the hidden tests; and whatever students wrote runs nowhere:
-# neither in their feedback nor in the formgrader.
+# neither in their feedback nor in the formgrader, where a TA reads each answer beside its mark scheme, and held points
+# beside what holds them.
 c.GenerateFeedback.exporter_class = "gradekit.reports.page.FeedbackExporter"
-c.HTMLExporter.preprocessors = ["gradekit.reports.safe_html.Sanitize"]
+c.HTMLExporter.preprocessors = ["gradekit.reports.safe_html.Sanitize", "gradekit.formgrader.beside.Beside"]
 c.HTMLExporter.filters = {"markdown2html": "gradekit.reports.safe_html.markdown2html"}
+
+# The formgrader's lists stay quick when hundreds of students hand in.
+quick.install()

@@ -18,6 +18,7 @@ from typing import Any
 import nh3
 from jinja2 import pass_context
 from jinja2.runtime import Context
+from markupsafe import Markup
 from nbconvert.filters.markdown_mistune import InvalidNotebook, IPythonRenderer, MarkdownWithMath
 from nbconvert.preprocessors import Preprocessor
 from nbformat import NotebookNode
@@ -87,9 +88,13 @@ def _harmless_math(text: str) -> str:
 
 @pass_context
 def markdown2html(context: Context, source: str) -> str:
-    """nbconvert's Markdown filter, its result cleaned. Mathematics passes: MathJax finds it in the page."""
-    cell = context.get("cell") or {}
-    renderer = _Renderer(escape=False, attachments=cell.get("attachments") or {}, exclude_anchor_links=True)
+    """nbconvert's Markdown filter, its result cleaned; ``Markup`` is HTML of ours, no notebook's file can hold it."""
+    return source if isinstance(source, Markup) else render(source, (context.get("cell") or {}).get("attachments"))
+
+
+def render(source: str, attachments: dict[str, dict[str, str]] | None = None) -> str:
+    """Markdown as clean HTML. Mathematics passes: MathJax finds it in the page."""
+    renderer = _Renderer(escape=False, attachments=attachments or {}, exclude_anchor_links=True)
     try:
         return clean(MarkdownWithMath(renderer=renderer).render(source))
     except RecursionError:  # lists in lists in lists
