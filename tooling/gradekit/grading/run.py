@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from nbgrader.api import Gradebook
 
 from gradekit.course import Course, Submission
+from gradekit.gradebook import index
 from gradekit.grading.job import Job, Outcome
 from gradekit.grading.judge import Status
 from gradekit.grading.plan import Planned, Planner
@@ -121,6 +122,7 @@ def grade(
     planner = Planner(course, assignment, limits or Limits())
     done = Graded(assignment)
     with only_writer(course) as folder, Gradebook(course.db_url, course.course_id) as gradebook:
+        index(gradebook)
         recorder = Recorder(course, gradebook, folder)
 
         def count_held(submission: Submission) -> None:
