@@ -475,6 +475,14 @@ def bench_cudasim(json: JsonPath = None) -> None:
     run(json)
 
 
+@bench.command("formgrader")
+def bench_formgrader(json: JsonPath = None) -> None:
+    """Open the formgrader's pages in a browser with 300 students and 10 assignments: stock, and with gradekit."""
+    from gradekit.bench.formgrader import run
+
+    run(json)
+
+
 @bench.command("gpu")
 def bench_gpu(json: JsonPath = None, course_dir: CourseDir = Path(".")) -> None:
     """Run module 1.3 on this machine's GPU: its tests, each kernel at full size, and the module's milestones.
