@@ -7,7 +7,7 @@ import os
 from contextlib import AbstractContextManager
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from gradekit.course import Course, CourseError, Lab, Submission, dump_json
+
+if TYPE_CHECKING:
+    from gradekit.grading.run import Workers
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -280,8 +283,7 @@ def grade(
     course_dir: CourseDir = Path("."),
 ) -> None:
     """Grade what has been collected and has no current marks; exit 1 when a submission could not be graded."""
-    from gradekit.grading.local import LocalGrader, visible_gpus
-    from gradekit.grading.run import Graded, Workers
+    from gradekit.grading.run import Graded
     from gradekit.grading.run import grade as grade_assignment
     from gradekit.reports import held
 
@@ -289,17 +291,7 @@ def grade(
     names = [course.require(name) for name in assignments or course.assignments]
     _log_to(errors, file=course.root / ".gradekit.log")
     results: list[Graded] = []
-    workers: AbstractContextManager[Workers]
-    if cluster:
-        if jobs or gpus != "all":
-            raise CourseError("--jobs and --gpus are for this machine; a cluster's workers say what they have.")
-        from gradekit.grading.cluster import ClusterGrader
-
-        workers = ClusterGrader(cluster)
-    else:
-        named = {"all": visible_gpus(), "none": ()}.get(gpus, tuple(name.strip() for name in gpus.split(",")))
-        workers = LocalGrader(jobs or os.cpu_count() or 1, named)
-    with workers as grader, _progress(quiet=json) as progress:
+    with _workers(jobs, cluster, gpus) as grader, _progress(quiet=json) as progress:
         for name in names:
             _make_canaries(course, course.labs(name), jobs or os.cpu_count() or 1)
             task = progress.add_task(name, total=len(course.submissions(name, student)))
@@ -317,6 +309,44 @@ def grade(
             if page:
                 console.print(f"  what was found: {page}", highlight=False, soft_wrap=True, markup=False)
     if any(result.failed for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def regrade(
+    assignment: Annotated[str, typer.Argument(help="An assignment whose tests were mended after its release.")],
+    student: Annotated[str, typer.Option(help="Only students whose id matches this glob.")] = "*",
+    notebook: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    lower: Annotated[bool, typer.Option("--lower", help="Let marks go down, and drop cells that are gone.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and write nothing.")] = False,
+    jobs: Annotated[int, typer.Option(min=0, help="Kernels at a time; 0 is one for each core.")] = 0,
+    cluster: Annotated[str | None, typer.Option(help="Grade on this Dask cluster, such as tcp://host:8786.")] = None,
+    gpus: Annotated[str, typer.Option(help="Devices, one job at a time on each: all, none, or a list as 0,1.")] = "all",
+    json: Json = False,
+    course_dir: CourseDir = Path("."),
+) -> None:
+    """Grade again with the tests as the source has them now; no mark goes down without --lower."""
+    from gradekit.authoring.sync import require_notebooks
+    from gradekit.grading.regrade import regrade as regrade_assignment
+    from gradekit.reports import held, regraded
+
+    course = Course.open(course_dir)
+    require_notebooks(course, assignment)
+    _log_to(errors, file=course.root / ".gradekit.log")
+    with _workers(jobs, cluster, gpus) as grader, _progress(quiet=json) as progress:
+        _make_canaries(course, course.labs(assignment), jobs or os.cpu_count() or 1)
+        task = progress.add_task(assignment, total=len(course.submissions(assignment, student)))
+        result = regrade_assignment(
+            course, assignment, grader, students=student, notebooks=notebook or (), lower=lower, dry_run=dry_run,
+            progress=lambda submission, state: progress.advance(task),
+        )  # fmt: skip
+    if not dry_run:
+        held.write(course, assignment)
+    if json:
+        print(dump_json(result.to_json()))
+    else:
+        regraded.show(result, console)
+    if result.failed:
         raise typer.Exit(1)
 
 
@@ -493,6 +523,20 @@ def bench_gpu(json: JsonPath = None, course_dir: CourseDir = Path(".")) -> None:
 
     if not run(Course.open(course_dir), json):
         raise typer.Exit(1)
+
+
+def _workers(jobs: int, cluster: str | None, gpus: str) -> AbstractContextManager[Workers]:
+    """Where jobs run: this machine, or a cluster."""
+    if cluster:
+        if jobs or gpus != "all":
+            raise CourseError("--jobs and --gpus are for this machine; a cluster's workers say what they have.")
+        from gradekit.grading.cluster import ClusterGrader
+
+        return ClusterGrader(cluster)
+    from gradekit.grading.local import LocalGrader, visible_gpus
+
+    named = {"all": visible_gpus(), "none": ()}.get(gpus, tuple(name.strip() for name in gpus.split(",")))
+    return LocalGrader(jobs or os.cpu_count() or 1, named)
 
 
 def _make_canaries(course: Course, labs: list[Lab], jobs: int) -> None:

@@ -175,6 +175,18 @@ def sync(stem: Path, *, check: bool = False, keep: Keep | None = None) -> Synced
     return Synced(text_path, notebook_path, change)
 
 
+def require_notebooks(course: Course, assignment: str) -> None:
+    """Check that the notebooks of an assignment hold what its texts say.
+
+    Raises:
+        CourseError: a text has changed since the last sync, or there is no such assignment.
+    """
+    for lab in course.labs(assignment):
+        stem = lab.path.with_suffix("")
+        if lab.text.exists() and sync(stem, check=True).change in (Change.TO_NOTEBOOK, Change.CONFLICT, Change.BROKEN):
+            raise CourseError(f"{lab.text} is not what its notebook holds: run `gradekit sync {lab.name}` first.")
+
+
 def write_atomically(path: Path, content: str) -> None:
     """Replace a file's content in one step: a reader, or a crash, sees the old file or the new one."""
     with tempfile.NamedTemporaryFile(

@@ -55,13 +55,22 @@ def comments(target: Target, verdicts: Iterable[Verdict], held: Mapping[str, lis
     """What a person reads at the answer above a held test, where the formgrader shows comments; by grade id."""
     by_id = {verdict.grade_id: verdict for verdict in verdicts}
     notes: dict[str, list[str]] = {}
+    for grade_id, answer in answer_above(target).items():
+        if grade_id in held:
+            notes.setdefault(answer, []).append(_note(by_id[grade_id], held[grade_id]))
+    return {grade_id: "\n\n".join([*texts, TODO]) for grade_id, texts in notes.items()}
+
+
+def answer_above(target: Target) -> dict[str, str]:
+    """Grade id of each cell -> that of the answer at which a comment on it is shown: its own exercise, or the last."""
+    above = {}
     answer = next((cell.grade_id for cell in target.cells if cell.solution), "")
     for cell in target.cells:
         if cell.solution and cell.role is Role.EXERCISE:
             answer = cell.grade_id
-        if cell.grade_id in held and answer:
-            notes.setdefault(answer, []).append(_note(by_id[cell.grade_id], held[cell.grade_id]))
-    return {grade_id: "\n\n".join([*texts, TODO]) for grade_id, texts in notes.items()}
+        if answer:
+            above[cell.grade_id] = answer
+    return above
 
 
 def _note(verdict: Verdict, evidence: Sequence[Evidence]) -> str:

@@ -40,6 +40,7 @@ class Planned:
     Attributes:
         jobs: one per notebook of the assignment.
         fingerprint: of all that the marks depend on; a submission whose recorded one is the same is not graded again.
+        work: the fingerprint of what the student handed in alone.
         findings: what is odd about the folder, in words for a TA.
     """
 
@@ -47,6 +48,7 @@ class Planned:
     jobs: tuple[Job, ...]
     files: dict[str, bytes]
     fingerprint: str
+    work: str
     findings: tuple[str, ...] = ()
 
 
@@ -57,15 +59,18 @@ class Planner:
         course: the course.
         assignment: its name.
         limits: what each job may use.
+        targets: its notebooks; by default as the gradebook has them.
 
     Raises:
         CourseError: the assignment is unknown, or has never been generated.
     """
 
-    def __init__(self, course: Course, assignment: str, limits: Limits) -> None:
+    def __init__(
+        self, course: Course, assignment: str, limits: Limits, targets: tuple[Target, ...] | None = None
+    ) -> None:
         self.course, self.assignment, self.limits = course, assignment, limits
         course.require(assignment)
-        self.targets = read_targets(course, assignment)
+        self.targets = read_targets(course, assignment) if targets is None else targets
         spared = Autograde(coursedir=course.directory, config=course.config).exclude_overwriting.get(assignment, [])
         master = dict(_files(course.path("source", assignment), course, notebooks=False))
         self.master = {name: content for name, content in master.items() if name not in spared}
@@ -76,6 +81,7 @@ class Planner:
         self.cell_timeout = float(timeout or limits.wall_s)
         output = LimitOutput(config=course.config)
         self.output_lines = (output.max_lines, output.max_traceback)
+        self.handed_out = {target.notebook: _handed_out(course, assignment, target.notebook) for target in self.targets}
         self.plants = {target.notebook: _plants(course, target) for target in self.targets}
         # Whether there are canaries counts, not which: they are made again now and then, and the marks are the same.
         covered = repr([bool(self.plants[target.notebook]) for target in self.targets])
@@ -103,7 +109,7 @@ class Planner:
         files = {n: c for n, c in own.items() if n not in folders and fixed.isdisjoint(_and_parents(n))} | self.master
         jobs = []
         for target in self.targets:
-            clean = sanitize(own.get(f"{target.notebook}.ipynb"), target)
+            clean = sanitize(own.get(f"{target.notebook}.ipynb"), target, self.handed_out[target.notebook])
             jobs.append(
                 Job(
                     student=submission.student,
@@ -122,7 +128,7 @@ class Planner:
                 )
             )
         fingerprint = digest(self._base.encode(), *_listing(own))
-        return Planned(submission, tuple(jobs), files, fingerprint, tuple(findings))
+        return Planned(submission, tuple(jobs), files, fingerprint, digest(*_listing(own)), tuple(findings))
 
 
 def _and_parents(name: str) -> Iterator[str]:
@@ -208,6 +214,15 @@ def _source_cells(course: Course, assignment: str, name: str) -> list[Cell]:
         return cells_of(read_notebook(course.path("source", assignment) / f"{name}.ipynb"))
     except CourseError:
         return []
+
+
+def _handed_out(course: Course, assignment: str, name: str) -> dict[str, str]:
+    """Grade id -> the cell in the release folder: what students fetched, also when tests were mended since."""
+    try:
+        cells = cells_of(read_notebook(course.path("release", assignment) / f"{name}.ipynb"))
+    except CourseError:
+        return {}
+    return {cell.grade_id: cell.source for cell in cells if cell.grade_id}
 
 
 def _released(source: str, kind: str, clear: tuple[ClearHiddenTests, ClearMarkScheme]) -> str:

@@ -13,17 +13,28 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nbgrader.api import Comment, Grade, Gradebook, InvalidEntry, MissingEntry, SubmittedAssignment, SubmittedNotebook
+from nbgrader.api import (
+    Comment,
+    Grade,
+    Gradebook,
+    InvalidEntry,
+    MissingEntry,
+    SubmittedAssignment,
+    SubmittedNotebook,
+    new_uuid,
+)
 from nbgrader.preprocessors import AssignLatePenalties
 from sqlalchemy.exc import OperationalError
 
 from gradekit.course import Course, CourseError, Submission
-from gradekit.grading.job import Outcome
+from gradekit.grading.holding import answer_above
+from gradekit.grading.job import Outcome, Target
 from gradekit.grading.judge import Status, Verdict
 from gradekit.grading.plan import RECORD, Planned
 
@@ -32,6 +43,23 @@ T = TypeVar("T")
 
 #: A gradebook that another program holds is waited for: SQLite itself waits 5 s each time.
 LOCK_RETRIES = 5
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What was recorded of a submission, as far as it bears on what is recorded next.
+
+    Attributes:
+        lower: whether marks go down where the verdicts say so; None when nothing is being regraded.
+        kept: grade row -> points that it keeps from an earlier grading, in the place where a person's would be.
+        points: notebook and grade id -> what the cell was worth.
+        same_work: whether the student has handed in nothing new since.
+    """
+
+    lower: bool | None
+    kept: dict[str, float]
+    points: dict[tuple[str, str], float]
+    same_work: bool
 
 
 class Recorder:
@@ -81,36 +109,76 @@ class Recorder:
             return 0
         row = self.gradebook.find_submission(submission.assignment, submission.student)
         return sum(
-            (notebook.name, grade.name) in held and grade.manual_score is None
+            (notebook.name, grade.name) in held
+            and (grade.manual_score is None or is_kept(grade, recorded.get("kept", {})))
             for notebook in row.notebooks
             for grade in notebook.grades
         )
 
-    def record(self, planned: Planned, outcomes: list[Outcome]) -> None:
-        """Record all of a submission, or nothing of it."""
+    def record(self, planned: Planned, outcomes: Sequence[Outcome], *, lower: bool | None = None) -> None:
+        """Record all of a submission, or nothing of it.
+
+        Args:
+            outcomes: of all its notebooks, or of some: what is recorded of the others stands.
+            lower: for a regrading, whether marks go down where the verdicts say so. Without it a cell that would lose
+                points keeps those that it had, in the place where a person's points would be.
+        """
         staging = self.folder / "new"
         try:
             self._stage(staging, planned, outcomes)
-            late = _patiently(lambda: self._write_rows(planned.submission, outcomes))
-            self._write_record(staging, planned, outcomes, late)
+            late, kept = _patiently(lambda: self._write(planned, outcomes, lower))
+            self._write_record(staging, planned, outcomes, late, kept)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
         self._publish(staging, planned.submission)
 
-    def _write_rows(self, submission: Submission, outcomes: list[Outcome]) -> float:
-        """All rows of a submission in one transaction. Returns how late it is, in seconds."""
-        by_name = {outcome.name: outcome for outcome in outcomes}
+    def protect(self, planned: Planned) -> None:
+        """Have the next grading of the same work keep the marks that it would lower; see ``record``."""
+        place = self._place(planned.submission)
+        if recorded := read_record(place):
+            new = place / f"{RECORD}.new"
+            new.write_text(json.dumps(recorded | {"protects": planned.work}, indent=1), encoding="utf-8")
+            os.replace(new, place / RECORD)
+
+    def _write(
+        self, planned: Planned, outcomes: Sequence[Outcome], lower: bool | None
+    ) -> tuple[float, dict[str, float]]:
         with one_transaction(self.gradebook):
             self.gradebook.db.expire_all()  # a person may have given marks since this submission was looked at
-            self.gradebook.update_or_create_student(submission.student)
-            stamp = {} if submission.timestamp is None else {"timestamp": submission.timestamp}
-            row = self.gradebook.update_or_create_submission(submission.assignment, submission.student, **stamp)
-            for notebook in self._notebooks(row):
-                if notebook.name in by_name:
-                    self._write_notebook(notebook, by_name[notebook.name])
-            self._penalise(row)
-            return row.total_seconds_late
+            return self.write_rows(planned, outcomes, lower)
+
+    def write_rows(
+        self, planned: Planned, outcomes: Sequence[Outcome], lower: bool | None
+    ) -> tuple[float, dict[str, float]]:
+        """All rows of a submission, in the caller's transaction.
+
+        Returns:
+            How late it is, in seconds, and grade row -> points that were kept from an earlier grading.
+        """
+        submission = planned.submission
+        before = self._before(planned, lower)
+        by_name = {outcome.name: outcome for outcome in outcomes}
+        targets = {job.target.notebook: job.target for job in planned.jobs}
+        kept: dict[str, float] = {}
+        self.gradebook.update_or_create_student(submission.student)
+        stamp = {} if submission.timestamp is None else {"timestamp": submission.timestamp}
+        row = self.gradebook.update_or_create_submission(submission.assignment, submission.student, **stamp)
+        worth = {notebook.id: notebook.score - (notebook.late_submission_penalty or 0) for notebook in row.notebooks}
+        for notebook in self._notebooks(row):
+            if notebook.name in by_name:
+                kept |= self._write_notebook(notebook, by_name[notebook.name], targets[notebook.name], before)
+            else:
+                kept |= {grade.id: before.kept[grade.id] for grade in notebook.grades if grade.id in before.kept}
+        self._penalise(row, worth if before.lower is False else {})
+        return row.total_seconds_late, kept
+
+    def _before(self, planned: Planned, lower: bool | None) -> _Before:
+        recorded = read_record(self._place(planned.submission)) or {"notebooks": []}
+        if lower is None and recorded.get("protects") == planned.work:
+            lower = False
+        points = {(n["name"], v["grade_id"]): v["points"] for n in recorded["notebooks"] for v in n["verdicts"]}
+        return _Before(lower, recorded.get("kept", {}), points, recorded.get("work") == planned.work)
 
     def _notebooks(self, row: SubmittedAssignment) -> list[SubmittedNotebook]:
         """The submission's notebooks, with those added that the assignment has gained since it was first recorded."""
@@ -121,26 +189,54 @@ class Recorder:
         self.gradebook.db.flush()
         return list(row.notebooks)
 
-    def _write_notebook(self, notebook: SubmittedNotebook, outcome: Outcome) -> None:
+    def _write_notebook(
+        self, notebook: SubmittedNotebook, outcome: Outcome, target: Target, before: _Before
+    ) -> dict[str, float]:
+        """The rows of one notebook. Returns grade row -> points kept from an earlier grading."""
         # A manual cell has two rows of the same name: one to grade and one to comment on.
         source = notebook.notebook
         graded = {cell.name: cell for cell in [*source.grade_cells, *source.task_cells]}
         answered = {cell.name: cell for cell in [*source.solution_cells, *source.task_cells]}
         grades = {grade.cell_id: grade for grade in notebook.grades}
         comments = {comment.cell_id: comment for comment in notebook.comments}
+        above = answer_above(target)
+        kept: dict[str, float] = {}
+        notes: dict[str, list[str]] = {}
         for verdict in outcome.verdicts:
             cell = graded[verdict.grade_id]
-            grade = grades.get(cell.id) or Grade(cell_id=cell.id, notebook=notebook)
+            grade = grades.get(cell.id) or Grade(id=new_uuid(), cell_id=cell.id, notebook=notebook)
+            ours = is_kept(grade, before.kept)
+            keeps = points_kept(grade.auto_score, grade.manual_score if ours else None, verdict.score, before.lower)
+            by_person = grade.manual_score is not None and not ours
+            if by_person:
+                # What a person has looked at stays looked at, when it is regraded to the same.
+                seen = before.lower is not None and before.same_work and not grade.needs_manual_grade
+                changed = (grade.auto_score, before.points.get((notebook.name, cell.name))) != (
+                    verdict.score,
+                    verdict.points,
+                )
+                grade.needs_manual_grade = not seen or changed
+            else:
+                grade.manual_score = keeps
+                grade.needs_manual_grade = needs_person(verdict)
+                if keeps is not None:
+                    kept[grade.id] = keeps
+                    notes.setdefault(above.get(cell.name, ""), []).append(_note(verdict, keeps))
             grade.auto_score = verdict.score
-            grade.needs_manual_grade = needs_person(verdict) or grade.manual_score is not None
             self.gradebook.db.add(grade)
         for grade_id, cell in answered.items():
             comment = comments.get(cell.id) or Comment(cell_id=cell.id, notebook=notebook)
-            comment.auto_comment = outcome.comments.get(grade_id)
+            said = [outcome.comments.get(grade_id), *notes.get(grade_id, ())]
+            comment.auto_comment = "\n\n".join(filter(None, said)) or None
             self.gradebook.db.add(comment)
+        return kept
 
-    def _penalise(self, row: SubmittedAssignment) -> None:
-        """Late penalties by the course's nbgrader plugin, on the scores just written."""
+    def _penalise(self, row: SubmittedAssignment, worth: dict[str, float]) -> None:
+        """Late penalties by the course's nbgrader plugin, on the scores just written.
+
+        Args:
+            worth: notebook row -> points less penalty that it must not fall below.
+        """
         for notebook in row.notebooks:
             notebook.late_submission_penalty = None
         if row.total_seconds_late <= 0:
@@ -152,9 +248,12 @@ class Recorder:
                 row.student.id, notebook.score, row.total_seconds_late
             )
             if penalty is not None:
-                notebook.late_submission_penalty = self._late._check_late_penalty(notebook, penalty)
+                penalty = self._late._check_late_penalty(notebook, penalty)
+                if notebook.id in worth:
+                    penalty = max(0.0, min(penalty, notebook.score - worth[notebook.id]))
+                notebook.late_submission_penalty = penalty
 
-    def _stage(self, staging: Path, planned: Planned, outcomes: list[Outcome]) -> None:
+    def _stage(self, staging: Path, planned: Planned, outcomes: Sequence[Outcome]) -> None:
         """Write the autograded folder beside its place."""
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
@@ -162,16 +261,27 @@ class Recorder:
             path = staging / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+        for job in planned.jobs:
+            now = self._place(planned.submission) / f"{job.target.notebook}.ipynb"
+            if now.is_file():  # of a notebook that is not graded this time
+                shutil.copyfile(now, staging / now.name)
         for outcome in outcomes:
             (staging / f"{outcome.name}.ipynb").write_text(outcome.notebook, encoding="utf-8")
 
-    def _write_record(self, staging: Path, planned: Planned, outcomes: list[Outcome], late: float) -> None:
+    def _write_record(
+        self, staging: Path, planned: Planned, outcomes: Sequence[Outcome], late: float, kept: dict[str, float]
+    ) -> None:
         """The last file of the folder: it makes a later run skip this submission."""
+        old = (read_record(self._place(planned.submission)) or {"notebooks": []})["notebooks"]
+        notebooks = {one["name"]: one for one in old} | {outcome.name: outcome.to_json() for outcome in outcomes}
+        names = sorted(job.target.notebook for job in planned.jobs)
         record = {
             "fingerprint": planned.fingerprint,
+            "work": planned.work,
             "seconds_late": late,
             "findings": list(planned.findings),
-            "notebooks": [outcome.to_json() for outcome in outcomes],
+            "notebooks": [notebooks[name] for name in names if name in notebooks],
+            "kept": kept,
         }
         (staging / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
@@ -206,6 +316,33 @@ def only_writer(course: Course) -> Iterator[Path]:
         for name in ("new", "old"):
             shutil.rmtree(folder / name, ignore_errors=True)
         yield folder
+
+
+def points_kept(auto: float | None, floor: float | None, new: float | None, lower: bool | None) -> float | None:
+    """The points of an earlier grading that a cell keeps, or None when it gets those of the new one.
+
+    Args:
+        auto: the automatic points so far.
+        floor: the points that it keeps so far.
+        new: the points by the new verdict; None when only a person, or another machine, can give them.
+        lower: as in ``Recorder.record``.
+    """
+    had = floor if floor is not None or lower is None else auto
+    return had if not lower and had is not None and had > (new or 0) else None
+
+
+def is_kept(grade: Grade, kept: Mapping[str, float]) -> bool:
+    """Whether the points in a person's place are those that a regrading kept, as ``kept`` of the record says."""
+    return grade.manual_score is not None and kept.get(grade.id) == grade.manual_score
+
+
+def _note(verdict: Verdict, points: float) -> str:
+    """For students too."""
+    now = f"{verdict.score:g}" if verdict.score is not None else "none without a person"
+    return (
+        f"Kept: {points:g} points for {verdict.grade_id} from an earlier grading. "
+        f"With the tests as they are now: {now} of {verdict.points:g}."
+    )
 
 
 def needs_person(verdict: Verdict) -> bool:

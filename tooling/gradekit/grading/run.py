@@ -92,7 +92,9 @@ class Graded:
 
 
 @dataclass
-class _UnderWay:
+class UnderWay:
+    """A submission whose jobs run; ``error`` says why it cannot be graded."""
+
     planned: Planned
     outcomes: list[Outcome] = field(default_factory=list)
     error: str = ""
@@ -144,7 +146,7 @@ def grade(
                 else:
                     yield planned
 
-        for under_way in _run(pending(), workers):
+        for under_way in run_jobs(pending(), workers):
             submission = under_way.planned.submission
             if under_way.error:
                 _fail(done, submission, RuntimeError(under_way.error), progress)
@@ -156,18 +158,18 @@ def grade(
                 continue
             # A class of thousands must not pile up in memory: the executed notebooks lie in the autograded folder.
             done.graded.append((submission, [replace(outcome, notebook="") for outcome in under_way.outcomes]))
-            _log(under_way.planned, under_way.outcomes)
+            log_outcomes(under_way.planned, under_way.outcomes)
             count_held(submission)
             progress(submission, "graded")
     done.seconds = time.monotonic() - start
     return done
 
 
-def _run(pending: Iterator[Planned], workers: Workers) -> Iterator[_UnderWay]:
+def run_jobs(pending: Iterator[Planned], workers: Workers) -> Iterator[UnderWay]:
     """Run all jobs, a few more in flight than can run, and yield each submission when its last one is back."""
-    waiting: dict[Future[Outcome], tuple[_UnderWay, Job, int]] = {}
+    waiting: dict[Future[Outcome], tuple[UnderWay, Job, int]] = {}
 
-    def submit(under_way: _UnderWay, job: Job, tries: int) -> None:
+    def submit(under_way: UnderWay, job: Job, tries: int) -> None:
         waiting[workers.submit(job)] = (under_way, job, tries)
 
     exhausted = False
@@ -177,7 +179,7 @@ def _run(pending: Iterator[Planned], workers: Workers) -> Iterator[_UnderWay]:
             if planned is None:
                 exhausted = True
                 break
-            under_way = _UnderWay(planned)
+            under_way = UnderWay(planned)
             for job in planned.jobs:
                 submit(under_way, job, 0)
         if not waiting:
@@ -204,7 +206,7 @@ def _fail(done: Graded, submission: Submission, error: Exception, progress: Call
     progress(submission, "failed")
 
 
-def _log(planned: Planned, outcomes: list[Outcome]) -> None:
+def log_outcomes(planned: Planned, outcomes: list[Outcome]) -> None:
     """One line for each thing that a person may ask about: student, notebook, cell, cause."""
     student = planned.submission.student
     for finding in planned.findings:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +35,15 @@ class Sanitized:
     unreadable: str = ""
 
 
-def sanitize(content: bytes | None, target: Target) -> Sanitized:
-    """Sanitise the bytes of a submitted notebook; None stands for a file that is not there."""
+def sanitize(content: bytes | None, target: Target, handed_out: Mapping[str, str] | None = None) -> Sanitized:
+    """Sanitise the bytes of a submitted notebook.
+
+    Args:
+        content: None stands for a file that is not there.
+        handed_out: grade id -> the cell in the release folder, where it may be older than the target: tests that are
+            mended later were not edited by the student.
+    """
+    handed_out = handed_out or {}
     findings: list[str] = []
     unreadable = "" if content is not None else "the notebook is missing from the submission"
     cells: list[NotebookNode] = []
@@ -50,7 +58,8 @@ def sanitize(content: bytes | None, target: Target) -> Sanitized:
     _claim_grade_ids(cells, known, findings)
     for cell in cells:
         if "nbgrader" in cell.metadata:
-            _restore(cell, known[cell.metadata["nbgrader"]["grade_id"]], findings)
+            grade_id = cell.metadata["nbgrader"]["grade_id"]
+            _restore(cell, known[grade_id], handed_out.get(grade_id), findings)
     cells = _add_missing(cells, target, findings if not unreadable else [])
     for index, cell in enumerate(cells):
         cell.id = f"cell-{index}"  # the same submission gives the same job
@@ -58,10 +67,9 @@ def sanitize(content: bytes | None, target: Target) -> Sanitized:
     if target.kernelspec:
         metadata["kernelspec"] = NotebookNode(target.kernelspec)
     notebook = NotebookNode(cells=cells, metadata=metadata, nbformat=4, nbformat_minor=5)
+    ids = [(cell.metadata["nbgrader"]["grade_id"], cell) for cell in cells if "nbgrader" in cell.metadata]
     unchanged = frozenset(
-        cell.metadata["nbgrader"]["grade_id"]
-        for cell in cells
-        if "nbgrader" in cell.metadata and cell.source == known[cell.metadata["nbgrader"]["grade_id"]].released
+        grade_id for grade_id, cell in ids if cell.source in (known[grade_id].released, handed_out.get(grade_id))
     )
     return Sanitized(notebook, unchanged, tuple(findings), unreadable)
 
@@ -150,7 +158,7 @@ def _claim_grade_ids(cells: list[NotebookNode], known: dict[str, SourceCell], fi
             seen.add(grade_id)
 
 
-def _restore(cell: NotebookNode, original: SourceCell, findings: list[str]) -> None:
+def _restore(cell: NotebookNode, original: SourceCell, handed_out: str | None, findings: list[str]) -> None:
     """Put back the kind, the metadata and, when it is locked, the source of a cell."""
     claimed, restored = cell.metadata["nbgrader"], original.metadata()
     if cell.cell_type != original.kind:
@@ -163,7 +171,7 @@ def _restore(cell: NotebookNode, original: SourceCell, findings: list[str]) -> N
         findings.append(f"cell {original.grade_id}: its {' and '.join(changed)} had been changed")
     cell.metadata["nbgrader"] = NotebookNode(restored)
     if original.locked:
-        if cell.source not in (original.released, original.source):
+        if cell.source not in (original.released, original.source, handed_out):
             findings.append(f"cell {original.grade_id} is locked, but had been edited")
         cell.source = original.source
 

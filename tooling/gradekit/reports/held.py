@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -13,7 +13,7 @@ from nbgrader.api import Gradebook, MissingEntry, SubmittedNotebook
 
 from gradekit.course import Course, CourseError, Role, Submission, read_notebook, role_of
 from gradekit.grading.judge import Status
-from gradekit.grading.record import read_record
+from gradekit.grading.record import is_kept, read_record
 
 #: What evidence of each kind means, for someone who has not read how it is found.
 MEANING = {
@@ -92,13 +92,15 @@ def cases(course: Course, assignment: str) -> Iterator[Case]:
     found = []
     with Gradebook(course.db_url, course.course_id) as gradebook:
         for submission in course.submissions(assignment):
-            record = read_record(course.path("autograded", assignment, submission.student))
-            for recorded in record["notebooks"] if record else ():
+            record = read_record(course.path("autograded", assignment, submission.student)) or {"notebooks": []}
+            for recorded in record["notebooks"]:
                 held = tuple(verdict for verdict in recorded["verdicts"] if verdict["status"] == Status.HELD)
                 evidence = tuple(one for one in recorded.get("evidence", []) if one["holds"] or one["kind"] == "static")
                 if held or evidence:
                     row = _row(gradebook, submission, recorded["name"])
-                    found.append(_case(course, submission, recorded["name"], held, evidence, row))
+                    found.append(
+                        _case(course, submission, recorded["name"], held, evidence, row, record.get("kept", {}))
+                    )
     yield from sorted(found, key=lambda case: (not case.waits, not case.held, case.submission.student, case.notebook))
 
 
@@ -116,8 +118,10 @@ def _case(
     held: tuple[dict[str, Any], ...],
     evidence: tuple[dict[str, Any], ...],
     row: SubmittedNotebook | None,
+    kept: Mapping[str, float],
 ) -> Case:
-    given = {grade.name: grade.manual_score for grade in row.grades if grade.manual_score is not None} if row else {}
+    decided = [g for g in row.grades if g.manual_score is not None and not is_kept(g, kept)] if row else []
+    given = {grade.name: grade.manual_score for grade in decided}
     try:
         path = course.path("autograded", submission.assignment, submission.student) / f"{name}.ipynb"
         cells = tuple(read_notebook(path).cells)
