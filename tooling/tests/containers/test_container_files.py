@@ -41,7 +41,12 @@ def test_the_dockerfile_and_the_scripts_lint() -> None:
     lint = [BIN / "hadolint", "--config", CONTAINERS / "hadolint.yaml", CONTAINERS / "Dockerfile"]
     done = subprocess.run(lint, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    scripts = [*CONTAINERS.glob("*.sh"), *CONTAINERS.glob("image/*.sh"), *CONTAINERS.glob("postgres/*.sh")]
+    scripts = [
+        *CONTAINERS.glob("*.sh"),
+        *CONTAINERS.glob("image/*.sh"),
+        *CONTAINERS.glob("postgres/*.sh"),
+        *CONTAINERS.glob("try/*.sh"),
+    ]
     assert len(scripts) >= 6
     done = subprocess.run([BIN / "shellcheck", *scripts], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

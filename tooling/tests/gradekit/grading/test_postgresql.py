@@ -29,7 +29,7 @@ def db_url() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def course(db_url: str, tmp_path_factory: pytest.TempPathFactory, grader: LocalGrader) -> Iterator[Course]:
-    """The tiny course under this repository's nbgrader_config.py, graded, its question answered and given 1.5 points."""
+    """The tiny course under this repository's nbgrader_config.py, graded, with 1.5 points by a person."""
     root = tmp_path_factory.mktemp("postgresql") / "course"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NBGRADER_DB_URL", db_url)
@@ -73,7 +73,10 @@ def test_the_commands_work_on_it(course: Course) -> None:
     gradekit(course, "export", "--format", "csv", "--to", str(course.root / "marks.csv"))
     with (course.root / "marks.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    earned = {student: sum(float(row["score"]) for row in rows if row["student_id"] == student) for student in ("right", "untouched")}
+    earned = {
+        student: sum(float(row["score"]) for row in rows if row["student_id"] == student)
+        for student in ("right", "untouched")
+    }
     assert earned == {"right": 6.5, "untouched": 0}
     gradekit(course, "report")
     page = (course.root / "reports" / "ps1.html").read_text()
