@@ -1,15 +1,19 @@
 """Keep the two halves of a lab the same: the text that people review and the notebook that nbgrader reads.
 
 Both halves have one canonical text, jupytext's percent format of them. The notebook's metadata remembers the digest of
-that text at the last sync, so which side changed is read off the two files themselves: no clock, no third file.
+that text at the last sync, so which side changed is read off the two files themselves: no clock, no third file. Only
+for a notebook that was still open in JupyterLab, and is saved over what sync wrote, is there a note beside JupyterLab's
+own checkpoint: without it such a notebook is a conflict.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import os
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +24,10 @@ import nbformat
 from gradekit.course import READINESS, Course, CourseError, read_notebook
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+#: How one person looked at a cell in JupyterLab: folded, hidden.
+VIEW = ("jupyter", "jp-MarkdownHeadingCollapsed")
+#: What JupyterLab's property inspector writes when nothing was chosen in it.
+UNSET = {"editable": True, "deletable": True, "slideshow": {"slide_type": ""}, "tags": []}
 
 
 class Change(StrEnum):
@@ -79,8 +87,8 @@ def canonical_text(notebook: nbformat.NotebookNode) -> str:
         kernelspec=KERNEL, jupytext={"text_representation": {"extension": ".py", "format_name": "percent"}}
     )
     for cell in bare.cells:
-        cell.metadata.pop("lines_to_next_cell", None)
-        cell.source = cell.source.strip("\n")
+        cell.metadata = _authored(cell.metadata)
+        cell.source = cell.source.replace("\r\n", "\n").strip("\n")
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     # Version stamps would change every text with every release of jupytext.
@@ -97,6 +105,16 @@ def canonical_text(notebook: nbformat.NotebookNode) -> str:
                 "begins like a cell ('# %%') or a magic written as a comment. Write it another way."
             )
     return text
+
+
+def _authored(metadata: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Of a cell's metadata what its author decided, in one order."""
+    kept = {
+        key: value
+        for key, value in metadata.items()
+        if key not in (*VIEW, "lines_to_next_cell") and (key not in UNSET or value != UNSET[key])
+    }
+    return nbformat.from_dict(json.loads(json.dumps(kept, sort_keys=True)))
 
 
 def canonical_notebook(text: str) -> str:
@@ -150,7 +168,7 @@ def sync(stem: Path, *, check: bool = False, keep: Keep | None = None) -> Synced
         change, wanted = Change.TIDY, text
     elif synced == digest(from_notebook) or keep is Keep.TEXT:
         change, wanted = Change.TO_NOTEBOOK, text
-    elif synced == digest(text) or keep is Keep.NOTEBOOK:
+    elif synced == digest(text) or _continued(notebook_path, synced, text) or keep is Keep.NOTEBOOK:
         change, wanted = Change.TO_TEXT, from_notebook
     else:
         return Synced(
@@ -172,6 +190,8 @@ def sync(stem: Path, *, check: bool = False, keep: Keep | None = None) -> Synced
     if not check:
         for path, content in stale.items():
             write_atomically(path, content)
+        if change is Change.TO_TEXT:
+            _note_taken_over(notebook_path, synced, wanted)
     return Synced(text_path, notebook_path, change)
 
 
@@ -197,6 +217,27 @@ def write_atomically(path: Path, content: str) -> None:
     os.replace(f.name, path)
 
 
+def _note_taken_over(notebook: Path, synced: str | None, text: str) -> None:
+    """Remember which text came of a notebook; a tab that has it open does not know, and will save the old digest."""
+    note = _note(notebook)
+    note.parent.mkdir(exist_ok=True)
+    write_atomically(note, json.dumps({"synced": synced, "text": digest(text)}))
+
+
+def _continued(notebook: Path, synced: str | None, text: str) -> bool:
+    """Whether the text is what the last sync took over from this very notebook, which was then edited further."""
+    try:
+        taken_over = json.loads(_note(notebook).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(taken_over == {"synced": synced, "text": digest(text)})
+
+
+def _note(notebook: Path) -> Path:
+    """In the folder that JupyterLab makes for its checkpoints: neither git nor a release takes it along."""
+    return notebook.parent / ".ipynb_checkpoints" / f"{notebook.stem}.synced.json"
+
+
 def _read_text(path: Path) -> str | None:
     """The canonical form of a text half, or None when there is no file."""
     try:
@@ -210,6 +251,13 @@ def _read_text(path: Path) -> str | None:
 
 
 def _canonical(notebook: nbformat.NotebookNode, path: Path) -> str:
+    grade_ids = [cell.metadata.get("nbgrader", {}).get("grade_id") for cell in notebook.cells]
+    for grade_id, count in Counter(filter(None, grade_ids)).items():
+        if count > 1:
+            raise CourseError(
+                f"{path}: {count} cells have the grade id {grade_id!r}, as after a cell was copied or split. Give each "
+                "new one an id of its own in JupyterLab's Create Assignment panel, or choose '-' for it there."
+            )
     try:
         return canonical_text(notebook)
     except CourseError as error:

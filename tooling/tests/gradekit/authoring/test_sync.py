@@ -110,6 +110,85 @@ def test_a_pasted_image_is_refused_because_the_text_cannot_hold_it(stem: Path) -
     assert "image" in result.detail
 
 
+def cell_called(notebook: nbformat.NotebookNode, grade_id: str) -> nbformat.NotebookNode:
+    return next(cell for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("grade_id") == grade_id)
+
+
+def test_what_jupyterlab_notes_of_a_view_is_no_change(stem: Path) -> None:
+    text = text_of(stem).read_text()
+    notebook = nbformat.read(notebook_of(stem), as_version=4)
+    notebook.cells[0].metadata["jp-MarkdownHeadingCollapsed"] = True
+    cell_called(notebook, "square").metadata.update(
+        collapsed=True,
+        editable=True,
+        execution={"iopub.status.busy": "2026-01-01T00:00:00Z"},
+        jupyter={"outputs_hidden": True, "source_hidden": True},
+        scrolled=True,
+        slideshow={"slide_type": ""},
+        tags=[],
+    )
+    nbformat.write(notebook, notebook_of(stem))
+    assert sync(stem).change is Change.TIDY
+    assert text_of(stem).read_text() == text
+    assert sync(stem).change is Change.NONE
+
+
+def test_what_an_author_notes_on_a_cell_is_kept_in_one_order(stem: Path) -> None:
+    notebook = json.loads(notebook_of(stem).read_text())
+    cell = next(cell for cell in notebook["cells"] if cell["id"] == "square")
+    cell["metadata"] = {"tags": ["hard"], "nbgrader": dict(reversed(cell["metadata"]["nbgrader"].items()))}
+    notebook_of(stem).write_text(json.dumps(notebook))
+    assert sync(stem).change is Change.TO_TEXT
+    assert 'tags=["hard"]' in text_of(stem).read_text()
+    assert sync(stem).change is Change.NONE
+
+
+@pytest.mark.parametrize("marker", ["as it was", "none yet"])
+def test_a_notebook_that_stayed_open_goes_on_where_it_was(stem: Path, marker: str) -> None:
+    tab = nbformat.read(notebook_of(stem), as_version=4)  # what JupyterLab holds: it does not see sync's writing
+    if marker == "none yet":
+        del tab.metadata["gradekit"]
+    for source in ("first", "second", "third"):
+        tab.cells[0].source = f"# {source}"
+        nbformat.write(tab, notebook_of(stem))
+        assert sync(stem).change is (Change.CONFLICT if (marker, source) == ("none yet", "first") else Change.TO_TEXT)
+        sync(stem, keep=Keep.NOTEBOOK)
+        assert f"# # {source}" in text_of(stem).read_text()
+
+
+def test_a_notebook_that_stayed_open_while_the_text_changed_is_a_conflict(stem: Path) -> None:
+    tab = nbformat.read(notebook_of(stem), as_version=4)
+    tab.cells[0].source = "# first"
+    nbformat.write(tab, notebook_of(stem))
+    assert sync(stem).change is Change.TO_TEXT
+    edit(text_of(stem), "x * x", "x ** 2")
+    assert sync(stem).change is Change.TO_NOTEBOOK
+    tab.cells[0].source = "# second"
+    nbformat.write(tab, notebook_of(stem))
+    assert sync(stem).change is Change.CONFLICT
+    assert "x ** 2" in text_of(stem).read_text()
+
+
+def test_a_copied_graded_cell_is_named_and_nothing_written(stem: Path) -> None:
+    text = text_of(stem).read_text()
+    notebook = nbformat.read(notebook_of(stem), as_version=4)
+    copied = nbformat.from_dict({**cell_called(notebook, "square"), "id": "fresh"})
+    notebook.cells.append(copied)
+    nbformat.write(notebook, notebook_of(stem))
+    result = sync(stem)
+    assert result.change is Change.BROKEN
+    assert "2 cells have the grade id 'square'" in result.detail
+    assert text_of(stem).read_text() == text
+
+
+def test_line_ends_of_another_system_are_no_change(stem: Path) -> None:
+    notebook = json.loads(notebook_of(stem).read_text())
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"]).replace("\n", "\r\n")
+    notebook_of(stem).write_text(json.dumps(notebook))
+    assert sync(stem).change is Change.TIDY
+
+
 LINES = st.lists(
     st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\u2028\u2029\x85"), max_size=30)
     | st.sampled_from(["%timeit f()", "!ls", "# %%", "x = 1", "    return", "# ---", '"""', "### BEGIN SOLUTION"]),
