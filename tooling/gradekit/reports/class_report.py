@@ -18,7 +18,7 @@ from gradekit.course import Course, CourseError
 from gradekit.grading.judge import Status
 from gradekit.grading.record import read_record
 from gradekit.reports import plots
-from gradekit.reports.items import Concern, Item, concerns, cronbach, items
+from gradekit.reports.items import Concern, Item, LabItems, by_lab, concerns, cronbach, items
 from gradekit.reports.marks import Marks, Person, Sheet, Work, read
 
 
@@ -76,8 +76,21 @@ class AssignmentReport:
         return plots.distribution(self.shares)
 
     @property
+    def labs(self) -> list[LabItems]:
+        return by_lab(self.items)
+
+    @property
+    def leads(self) -> dict[str, list[str]]:
+        """What a question's author would look at -> the questions of which it is true."""
+        found: dict[str, list[str]] = {}
+        for item in self.items:
+            for doubt in item.doubts:
+                found.setdefault(doubt, []).append(item.question.name)
+        return found
+
+    @property
     def picture(self) -> str:
-        return plots.item_shares(self.items)
+        return plots.item_shares(self.labs)
 
 
 def write(course: Course, assignments: Sequence[str] = ()) -> list[Path]:
@@ -104,8 +117,13 @@ def write(course: Course, assignments: Sequence[str] = ()) -> list[Path]:
     started = [report.sheet.name for report in reports if report.handed_in]
     table = [[found.works.get((person.id, sheet.name)) for sheet in found.sheets] for person in found.people]
     worries: list[Concern] = concerns(found, started)
-    overview = list(zip(found.people, table, strict=True))
-    written.append(_write(folder / "class.html", "class", course, reports=reports, rows=overview, concerns=worries))
+    shown = {
+        "reports": reports,
+        "rows": list(zip(found.people, table, strict=True)),
+        "concerns": worries,
+        "picture": plots.compared([(report.sheet.name, report.shares) for report in reports]),
+    }
+    written.append(_write(folder / "class.html", "class", course, **shown))
     return written
 
 

@@ -7,7 +7,7 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gradekit.grading.judge import Status
@@ -17,6 +17,8 @@ from gradekit.reports.marks import Marks, Person, Question, Sheet, Work
 ENOUGH = 8
 #: Below this discrimination a question is worth a look (Ebel, Essentials of Educational Measurement, 1972).
 WEAK = 0.2
+#: Below this one, those who do well elsewhere do worse here.
+BACKWARD = -0.1
 REASONS = 3
 #: Numbers in a test's message: fresh inputs give other ones to everybody.
 _NUMBER = re.compile(r"\d[\d_]*(?:\.\d+)?(?:e[+-]?\d+)?")
@@ -33,6 +35,7 @@ class Item:
             item-total correlation); None with fewer than ``ENOUGH`` answers, or when either does not vary.
         full, zero: shares of students with all and with none of its points.
         reasons: what the test said most often, numbers left out, and to how many.
+        blank: the share of answers left as they were released, or resting on one that is; None when no run is recorded.
         seconds: the median time of its cell; None when no run is recorded.
         waiting: answers that a person has still to look at.
     """
@@ -44,6 +47,7 @@ class Item:
     full: float
     zero: float
     reasons: tuple[tuple[str, int], ...]
+    blank: float | None
     seconds: float | None
     waiting: int
 
@@ -55,7 +59,7 @@ class Item:
             found.append("never failed")
         if self.answers >= ENOUGH and self.zero == 1:
             found.append("never earned")
-        if self.discrimination is not None and self.discrimination < 0:
+        if self.discrimination is not None and self.discrimination < BACKWARD:
             found.append("strong students do worse")
         elif self.discrimination is not None and self.discrimination < WEAK:
             found.append("tells students hardly apart")
@@ -69,20 +73,68 @@ def items(found: Marks, sheet: Sheet, records: Mapping[str, Mapping[str, Any]]) 
         records: student -> what grading kept beside the notebooks; see ``gradekit.grading.record``.
     """
     works = {student: work for (student, assignment), work in found.works.items() if assignment == sheet.name}
-    reasons, seconds = _told(records)
-    return [_item(question, works, reasons, seconds) for question in sheet.questions]
+    told = _told(records)
+    return [_item(one, works, told.get((one.notebook, one.name), _Told())) for one in sheet.questions]
 
 
-def _item(
-    question: Question,
-    works: Mapping[str, Work],
-    reasons: Mapping[tuple[str, str], Counter[str]],
-    seconds: Mapping[tuple[str, str], Sequence[float]],
-) -> Item:
+@dataclass(frozen=True)
+class LabItems:
+    """One notebook of an assignment: its questions, and what they come to together.
+
+    Attributes:
+        difficulty: the mean share of its points that was earned.
+        blank: the mean of its questions'.
+        seconds: the time of all its tests, each its median; None when no run is recorded.
+    """
+
+    name: str
+    items: tuple[Item, ...]
+
+    @property
+    def points(self) -> float:
+        return sum(item.question.points for item in self.items)
+
+    @property
+    def difficulty(self) -> float | None:
+        known = [item for item in self.items if item.difficulty is not None]
+        points = sum(item.question.points for item in known)
+        return sum((item.difficulty or 0) * item.question.points for item in known) / points if points else None
+
+    @property
+    def blank(self) -> float | None:
+        known = [item.blank for item in self.items if item.blank is not None]
+        return statistics.fmean(known) if known else None
+
+    @property
+    def seconds(self) -> float | None:
+        known = [item.seconds for item in self.items if item.seconds is not None]
+        return sum(known) if known else None
+
+    @property
+    def waiting(self) -> int:
+        return sum(item.waiting for item in self.items)
+
+
+def by_lab(found: Sequence[Item]) -> list[LabItems]:
+    """Items by the notebook that they are in, in their order."""
+    names = dict.fromkeys(item.question.notebook for item in found)
+    return [LabItems(name, tuple(item for item in found if item.question.notebook == name)) for name in names]
+
+
+@dataclass
+class _Told:
+    """What the records say of one question."""
+
+    reasons: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    answers: int = 0
+    blank: int = 0
+
+
+def _item(question: Question, works: Mapping[str, Work], told: _Told) -> Item:
     key = (question.notebook, question.name)
     graded = [(work.scores[key], work.raw) for work in works.values() if key in work.scores and key not in work.waiting]
     shares = [score / question.points for score, _ in graded] if question.points else []
-    times = seconds.get(key, ())
     return Item(
         question,
         answers=len(graded),
@@ -90,8 +142,9 @@ def _item(
         discrimination=_discrimination(graded),
         full=_share(shares, lambda share: share >= 1),
         zero=_share(shares, lambda share: share <= 0),
-        reasons=tuple(reasons.get(key, Counter()).most_common(REASONS)),
-        seconds=statistics.median(times) if times else None,
+        reasons=tuple(told.reasons.most_common(REASONS)),
+        blank=told.blank / told.answers if told.answers else None,
+        seconds=statistics.median(told.seconds) if told.seconds else None,
         waiting=sum(key in work.waiting for work in works.values()),
     )
 
@@ -110,22 +163,21 @@ def _discrimination(graded: Sequence[tuple[float, float]]) -> float | None:
     return statistics.correlation(own, rest)
 
 
-def _told(
-    records: Mapping[str, Mapping[str, Any]],
-) -> tuple[dict[tuple[str, str], Counter[str]], dict[tuple[str, str], list[float]]]:
-    """(notebook, question) -> what tests that lost points said, and seconds."""
-    reasons: dict[tuple[str, str], Counter[str]] = {}
-    seconds: dict[tuple[str, str], list[float]] = {}
+def _told(records: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], _Told]:
+    """(notebook, question) -> what grading recorded of it."""
+    told: dict[tuple[str, str], _Told] = {}
     for record in records.values():
         for notebook in record["notebooks"]:
             for verdict in notebook["verdicts"]:
-                key = (notebook["name"], verdict["grade_id"])
+                of = told.setdefault((notebook["name"], verdict["grade_id"]), _Told())
+                of.answers += 1
+                of.blank += verdict["status"] == Status.BLANK or verdict["reason"].startswith("NotImplementedError")
                 if verdict["grade_id"] in notebook["seconds"]:
-                    seconds.setdefault(key, []).append(notebook["seconds"][verdict["grade_id"]])
+                    of.seconds.append(notebook["seconds"][verdict["grade_id"]])
                 if verdict["status"] in (Status.FAILED, Status.PARTIAL, Status.NOT_RUN) and verdict["reason"]:
                     line = verdict["reason"].strip().splitlines()[0]
-                    reasons.setdefault(key, Counter())[_NUMBER.sub("#", line)[:160]] += 1
-    return reasons, seconds
+                    of.reasons[_NUMBER.sub("#", line)[:160]] += 1
+    return told
 
 
 def cronbach(found: Marks, sheet: Sheet) -> float | None:

@@ -52,13 +52,13 @@ def test_an_assignment_s_figures(pages: dict[str, str]) -> None:
     assert cells(page, "right")[1:3] == ["5", "71"]
     assert cells(page, "late")[4] == "36.0 h"
     assert cells(page, "nobody")[1:] == [""] * 7
-    assert all(f"<code>{name}</code>" in page for name in ("reflect", "test-root", "test-square"))
+    assert all(f'<code class="w">{name}</code>' in page for name in ("reflect", "test-root", "test-square"))
     assert "1 x ValueError" in page
 
 
 def test_the_class_page(pages: dict[str, str]) -> None:
     page = pages["class"]
-    assert cells(page, "ps1")[1:5] == ["7", "3", "71", "1"]
+    assert cells(page, "ps1")[1:5] == ["7", "3", "75", "71"]
     assert cells(page, "right")[1] == "5" and cells(page, "nobody")[1] == ""
     assert "nothing handed in for ps1" in page
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from gradekit.reports.items import ENOUGH, concerns, cronbach, items
+from gradekit.reports.items import ENOUGH, by_lab, concerns, cronbach, items
 from gradekit.reports.marks import Marks, Person, Question, Sheet, Work
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +70,37 @@ def test_reasons_are_counted_without_their_numbers() -> None:
     (item,) = items(found, found.sheets[0], records)
     assert item.reasons == (("AssertionError: # is not #", 2), ("NotImplementedError", 1))
     assert item.seconds == 0.5
+
+
+def test_a_slight_negative_correlation_is_no_accusation() -> None:
+    own, rest = (0, 1, 1, 0, 0, 1, 1, 0), (0.2, 1, 2, 3, 4, 5, 6, 7)
+    rows = [{"a": a, "b": b} for a, b in zip(own, rest, strict=True)]
+    found = marks(*rows, points=8.0)
+    item = items(found, found.sheets[0], {})[0]
+    assert item.discrimination is not None and -0.1 < item.discrimination < 0
+    assert item.doubts == ["tells students hardly apart"]
+
+
+def test_what_was_left_as_released() -> None:
+    found = marks(*[{"a": 0.0, "b": 0.0}] * 4)
+    records = {
+        "s0": record(a=("no response", "left as it was released"), b=("passed", "")),
+        "s1": record(a=("failed", "NotImplementedError"), b=("passed", "")),
+        "s2": record(a=("failed", "AssertionError: NotImplementedError expected"), b=("passed", "")),
+        "s3": record(a=("passed", ""), b=("passed", "")),
+    }
+    assert [item.blank for item in items(found, found.sheets[0], records)] == [0.5, 0.0]
+    assert items(found, found.sheets[0], {})[0].blank is None
+
+
+def test_a_lab_is_the_sum_of_its_questions() -> None:
+    questions = (Question("one", "a", 1.0, False), Question("one", "b", 3.0, True), Question("two", "c", 2.0, False))
+    scores = {("one", "a"): 1.0, ("one", "b"): 0.0, ("two", "c"): 2.0}
+    work = Work(None, 0.0, scores, {("two", "c")})
+    found = Marks((Sheet("ps1", None, questions),), (Person("s0", "", "", ""),), {("s0", "ps1"): work})
+    one, two = by_lab(items(found, found.sheets[0], {}))
+    assert (one.name, one.points, one.difficulty, one.waiting, one.seconds) == ("one", 4.0, 0.25, 0, None)
+    assert (two.points, two.difficulty, two.waiting) == (2.0, None, 1)
 
 
 def test_alpha_of_equal_and_of_unrelated_questions() -> None:
