@@ -388,6 +388,33 @@ def report(
 
 
 @app.command()
+def similarity(
+    assignment: Annotated[str, typer.Argument(help="The assignment whose submissions are compared.")],
+    threshold: Annotated[float, typer.Option(help="The part of an answer's own tokens that two must share.")] = 0.6,
+    json: Json = False,
+    course_dir: CourseDir = Path("."),
+) -> None:
+    """Find answers that two students share, side by side in reports/: a lead for a person, never a mark."""
+    from gradekit.reports import similarity as pages
+    from gradekit.similarity.compare import compare
+
+    course = Course.open(course_dir)
+    with _progress(quiet=json) as progress:
+        task = progress.add_task(assignment, total=len(course.submissions(assignment)))
+        found = compare(course, assignment, threshold=threshold, progress=lambda _: progress.advance(task))
+    page = pages.write(course, found)
+    if json:
+        print(dump_json(pages.to_json(found)))
+    else:
+        console.print(
+            f"{assignment}: {len(found.students)} submissions, {len(found.leads)} pairs to look at", highlight=False
+        )
+        console.print(f"wrote {page}", highlight=False, soft_wrap=True, markup=False)
+    for student, why in found.left_out.items():
+        errors.print(f"{student}: not compared in full: {why}", highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command()
 def export(
     file_format: Annotated[str, typer.Option("--format", help="canvas, moodle, csv or lti-json.")] = "csv",
     to: Annotated[Path | None, typer.Option(help="The file; by default one in the course's folder.")] = None,

@@ -113,7 +113,7 @@ def write(course: Course, assignments: Sequence[str] = ()) -> list[Path]:
     written = []
     for report in reports:
         if not assignments or report.sheet.name in assignments:
-            written.append(_write(folder / f"{report.sheet.name}.html", "assignment", course, report=report))
+            written.append(write_page(folder / f"{report.sheet.name}.html", "assignment", course, report=report))
     started = [report.sheet.name for report in reports if report.handed_in]
     table = [[found.works.get((person.id, sheet.name)) for sheet in found.sheets] for person in found.people]
     worries: list[Concern] = concerns(found, started)
@@ -123,7 +123,7 @@ def write(course: Course, assignments: Sequence[str] = ()) -> list[Path]:
         "concerns": worries,
         "picture": plots.compared([(report.sheet.name, report.shares) for report in reports]),
     }
-    written.append(_write(folder / "class.html", "class", course, **shown))
+    written.append(write_page(folder / "class.html", "class", course, **shown))
     return written
 
 
@@ -148,7 +148,7 @@ def _report(course: Course, found: Marks, sheet: Sheet) -> AssignmentReport:
     return AssignmentReport(sheet, tuple(rows), tuple(items(found, sheet, records)), shares, cronbach(found, sheet))
 
 
-def _write(path: Path, template: str, course: Course, **shown: Any) -> Path:
+def write_page(path: Path, template: str, course: Course, **shown: Any) -> Path:
     """A page that fetches nothing and runs no script but its own, which its policy names by digest."""
     environment = Environment(
         loader=PackageLoader("gradekit.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
