@@ -122,4 +122,27 @@ hub=$("${run[@]}" --detach --volume "$work/users:/run/secrets/users:ro" --volume
 healthy "$hub" "JupyterHub"
 podman "${store[@]}" exec "$hub" python3 - <"containers/try/sign_in.py"
 stop "$hub"
+
+say "a base that brings a torch of its own, as NVIDIA's does: it stays, and the base's own pins do not get in the way"
+mkdir -p "$work/context"
+cat >"$work/base.Dockerfile" <<'END'
+FROM localhost/debian:debootstrap
+RUN apt-get update && apt-get install -y --no-install-recommends python3-pip python3-venv
+# The same torch under the kind of version that NVIDIA gives, with an older NumPy, and a file of pins for every pip.
+RUN pip install --break-system-packages torch==2.13.0 numpy==2.3.5 \
+    && cd /usr/local/lib/python3.11/dist-packages && mv torch-2.13.0*.dist-info torch-2.12.0a0+0123abc.nv26.5.dist-info \
+    && sed -i 's/^Version: .*/Version: 2.12.0a0+0123abc.nv26.5/' torch-2.12.0a0+*/METADATA \
+    && mkdir /etc/pip && echo jupyterlab==4.3.0 >/etc/pip/constraint.txt
+ENV PIP_CONSTRAINT=/etc/pip/constraint.txt
+END
+buildah "${store[@]}" build --isolation chroot --layers --quiet --format docker --file "$work/base.Dockerfile" \
+    "${mounts[@]}" --tag localhost/like-nvidia "$work/context"
+buildah "${store[@]}" build --isolation chroot --layers --quiet --format docker --file containers/Dockerfile \
+    --target packages --build-arg BASE=localhost/like-nvidia "${mounts[@]}" --tag localhost/on-nvidia .
+"${run[@]}" localhost/on-nvidia /opt/course/bin/python -c '
+from importlib import metadata
+versions = {name: metadata.version(name) for name in ("torch", "numpy", "jupyterlab")}
+print(versions)
+assert versions["torch"] == "2.12.0a0+0123abc.nv26.5" and versions["numpy"] == "2.3.5"
+assert versions["jupyterlab"] != "4.3.0"'
 say "all of it works"
