@@ -97,12 +97,14 @@ def copy_own_files(source: str, target: str, room: int) -> Iterator[str]:
             os.makedirs(os.path.join(target, folder), exist_ok=True)
             for name in [*files, *(name for name in folders if _is_link(here, name))]:
                 path = os.path.normpath(os.path.join(folder, name))
-                if room <= 0:
-                    yield f"{path!r} (the submission is larger than CourseDirectory.max_dir_size)"
-                elif (opened := _open_own(here, name, owner)) is None:
+                opened = _open_own(here, name, owner)
+                if opened is None:
                     yield f"{path!r} (a link, or no regular file of the student's)"
-                else:
-                    room -= _copy(opened, os.path.join(target, folder, name), room)
+                    continue
+                room -= _copy(opened, os.path.join(target, folder, name), room)
+                if room <= 0:
+                    yield f"the end of {path!r} and what follows (more than CourseDirectory.max_dir_size)"
+                    return
     finally:
         os.close(top)
     for failure in unread:
