@@ -1,8 +1,10 @@
 """JupyterHub for the course, on one machine where every student and teacher is a system user.
 
 Each person's JupyterLab runs as that person. The course is one more server, which runs as the course folder's owner and
-which only the staff's group may open: hub menu "Services", then the course's name. Run it as root:
+which only the staff's group may open: hub menu "Services", then the course's name. This checkout and its .venv have to
+lie where all users can read them (/opt, say), and hold no course; run as root:
 
+    npm ci --prefix containers/proxy
     .venv/bin/jupyterhub --config containers/jupyterhub_config.py
 
 What differs between departments comes from the environment; the defaults suit one machine of one's own:
@@ -12,11 +14,13 @@ What differs between departments comes from the environment; the defaults suit o
     STUDENT_GROUP         system group whose members may sign in                      students
     STAFF_GROUP           system group whose members also mark, as the course         course-staff
     NBGRADER_EXCHANGE     where releases and submissions change hands                 /srv/nbgrader/exchange
-    JUPYTERHUB_STATE      the hub's own files: database, cookie secret, log of pids   /srv/jupyterhub
+    JUPYTERHUB_STATE      the hub's own files: database, cookie secret, proxy's pid   /srv/jupyterhub
     JUPYTERHUB_DB_URL     the hub's database, for example postgresql://hub@db/hub     SQLite in JUPYTERHUB_STATE
     JUPYTERHUB_BIND_URL   where browsers find the hub; put TLS in front of it         http://127.0.0.1:8000
     STUDENT_MEMORY, STUDENT_CPUS    shown to each server, for example 8G and 2; enforced by spawners that can (systemd,
                           Docker, Kubernetes), not by the plain local one that is set here
+
+JupyterHub itself reads JPY_COOKIE_SECRET and CONFIGPROXY_AUTH_TOKEN, for secrets that are kept elsewhere.
 """
 
 import grp
@@ -38,6 +42,7 @@ staff_group = os.environ.get("STAFF_GROUP", "course-staff")
 exchange = Path(os.environ.get("NBGRADER_EXCHANGE", "/srv/nbgrader/exchange"))
 state = Path(os.environ.get("JUPYTERHUB_STATE", "/srv/jupyterhub"))
 singleuser = [f"{sys.prefix}/bin/jupyterhub-singleuser"]
+shell = {"PATH": f"{sys.prefix}/bin:{os.environ['PATH']}", "NBGRADER_EXCHANGE": str(exchange)}
 
 # -- folders ----------------------------------------------------------------------------------------------------------
 
@@ -58,7 +63,10 @@ c.JupyterHub.bind_url = os.environ.get("JUPYTERHUB_BIND_URL", "http://127.0.0.1:
 c.JupyterHub.db_url = os.environ.get("JUPYTERHUB_DB_URL", f"sqlite:///{state}/jupyterhub.sqlite")
 c.JupyterHub.cookie_secret_file = f"{state}/cookie_secret"
 c.ConfigurableHTTPProxy.pid_file = f"{state}/proxy.pid"
-c.ConfigurableHTTPProxy.command = [str(here / "proxy/node_modules/.bin/configurable-http-proxy")]
+proxy = here / "proxy/node_modules/.bin/configurable-http-proxy"
+if not proxy.exists():
+    raise FileNotFoundError(f"no proxy is installed in {here}/proxy: run npm ci --prefix {here}/proxy")
+c.ConfigurableHTTPProxy.command = [str(proxy)]
 
 # -- who may sign in --------------------------------------------------------------------------------------------------
 
@@ -97,7 +105,7 @@ c.Spawner.default_url = "/lab"
 c.Spawner.environment = {
     # nbgrader's and JupyterLab's settings for people who are not the course: see the files there.
     "JUPYTER_CONFIG_PATH": str(here / "jupyter"),
-    "NBGRADER_EXCHANGE": str(exchange),
+    **shell,
 }
 c.Spawner.mem_limit = os.environ.get("STUDENT_MEMORY")
 c.Spawner.cpu_limit = float(os.environ["STUDENT_CPUS"]) if "STUDENT_CPUS" in os.environ else None
@@ -113,7 +121,7 @@ c.JupyterHub.services = [
         "command": [*singleuser, "--ServerApp.default_url=/formgrader"],
         "user": owner.pw_name,
         "cwd": str(course_folder),
-        "environment": {"HOME": owner.pw_dir, "NBGRADER_EXCHANGE": str(exchange)},
+        "environment": {"HOME": owner.pw_dir, **shell},
         "oauth_no_confirm": True,
     }
 ]

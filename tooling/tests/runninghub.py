@@ -126,6 +126,8 @@ def end_all_of(user: str) -> None:
 @contextlib.contextmanager
 def running_hub(department: Department) -> Iterator[str]:
     """JupyterHub with the department's real configuration; yields its address."""
+    installed = CHECKOUT / "containers/proxy/node_modules"
+    assert installed.is_dir(), f"these tests run the hub's proxy: install it with npm ci --prefix {installed.parent}"
     hub, proxy, public = free_ports(3)
     url = f"http://127.0.0.1:{public}"
     command = [
@@ -136,7 +138,7 @@ def running_hub(department: Department) -> Iterator[str]:
         f"--ConfigurableHTTPProxy.api_url=http://127.0.0.1:{proxy}",
     ]
     log = department.place / "hub.log"
-    environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "LANG": "C.UTF-8", **department.environment}
+    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **department.environment}
     with log.open("w") as output:
         process = subprocess.Popen(
             command,
