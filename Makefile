@@ -60,7 +60,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt tooling/bootstrap.sh
 	@tooling/bootstrap.sh $(VENV) cluster
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed tooling/system-packages.sh
+$(VENV)/.installed-dev: $(VENV)/.installed tooling/system-packages.sh containers/proxy/package-lock.json
 	@tooling/system-packages.sh
+	@npm ci --prefix containers/proxy --silent
 	@tooling/bootstrap.sh $(VENV) cluster,dev
 	@touch $@
