@@ -30,6 +30,7 @@ import sys
 from pathlib import Path
 
 from jupyterhub.utils import random_port
+from tornado.web import RedirectHandler
 
 c = get_config()  # noqa: F821 - JupyterHub provides it
 here = Path(__file__).resolve().parent
@@ -104,7 +105,7 @@ c.Spawner.cmd = singleuser
 c.Spawner.default_url = "/lab"
 c.Spawner.environment = {
     # nbgrader's and JupyterLab's settings for people who are not the course: see the files there.
-    "JUPYTER_CONFIG_PATH": str(here / "jupyter"),
+    "JUPYTER_CONFIG_PATH": str(here / "jupyter-person"),
     **shell,
 }
 c.Spawner.mem_limit = os.environ.get("STUDENT_MEMORY")
@@ -121,9 +122,13 @@ c.JupyterHub.services = [
         "command": [*singleuser, "--ServerApp.default_url=/formgrader"],
         "user": owner.pw_name,
         "cwd": str(course_folder),
-        "environment": {"HOME": owner.pw_dir, **shell},
+        "environment": {"HOME": owner.pw_dir, "JUPYTER_CONFIG_PATH": str(here / "jupyter-course"), **shell},
         "oauth_no_confirm": True,
     }
+]
+# As a page of its own, the formgrader links to an assignment's folder as if its server stood at the host's root.
+c.JupyterHub.extra_handlers = [
+    (r"/tree/(.*)", RedirectHandler, {"url": f"/services/{COURSE}/lab/tree/{{0}}", "permanent": False})
 ]
 c.JupyterHub.load_roles = [
     {"name": "course-staff", "scopes": [f"access:services!service={COURSE}"], "groups": [f"formgrade-{COURSE}"]},

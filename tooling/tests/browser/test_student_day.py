@@ -198,12 +198,16 @@ def notebook_of(who: Person, code: str) -> Path:
     return path.relative_to(who.home)
 
 
-def test_staff_open_the_formgrader_of_the_course(browser: Browser, campus: Campus) -> None:
+def test_staff_open_the_formgrader_and_the_lab_s_folder(browser: Browser, campus: Campus) -> None:
     page = campus.sign_in(browser, "tia", "/hub/home")
     page.get_by_role("button", name="Services").click()
     page.get_by_role("link", name="spark").click()
     expect(page.get_by_role("heading", name="Manage Assignments")).to_be_visible()
     expect(page.get_by_role("row", name=re.compile(MODULE))).to_contain_text("released")
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name=MODULE).click()
+    files = opened.value.get_by_role("region", name="File Browser Section")
+    expect(files.get_by_role("listitem", name=re.compile(f"^Name: {LAB}.ipynb"))).to_be_visible(timeout=60_000)
     page.context.close()
 
 
