@@ -196,6 +196,6 @@ def _findings(place: _Place) -> _Findings:
     return _Findings(
         held={name: verdict for name, verdict in verdicts.items() if verdict["status"] == Status.HELD},
         graded=frozenset(verdicts),
-        evidence=[one for one in recorded["evidence"] if one["holds"] or one["kind"] == "static"],
+        evidence=[one for one in recorded.get("evidence", []) if one["holds"] or one["kind"] == "static"],
         remarks=[*record["findings"], *recorded["findings"]],
     )
