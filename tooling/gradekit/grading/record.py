@@ -126,7 +126,7 @@ class Recorder:
         staging = self.folder / "new"
         try:
             self._stage(staging, planned, outcomes)
-            late, kept = _patiently(lambda: self._write(planned, outcomes, lower))
+            late, kept = patiently(lambda: self._write(planned, outcomes, lower))
             self._write_record(staging, planned, outcomes, late, kept)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
@@ -375,7 +375,7 @@ def one_transaction(gradebook: Gradebook) -> Iterator[None]:
         del session.commit
 
 
-def _patiently(write: Callable[[], T]) -> T:
+def patiently(write: Callable[[], T]) -> T:
     """Call ``write``, again while the gradebook is held by another program."""
     for attempt in range(LOCK_RETRIES):
         try:

@@ -21,7 +21,7 @@ from gradekit.course import Course, CourseError, Submission
 from gradekit.grading.job import Outcome
 from gradekit.grading.judge import Status
 from gradekit.grading.plan import Planned, Planner
-from gradekit.grading.record import Recorder, is_kept, one_transaction, only_writer, read_record
+from gradekit.grading.record import Recorder, is_kept, one_transaction, only_writer, patiently, read_record
 from gradekit.grading.revise import Revision, revise, take_in
 from gradekit.grading.run import Workers, log_outcomes, run_jobs
 from gradekit.kernels import Limits
@@ -171,13 +171,12 @@ def regrade(
         run = _Run(
             course, assignment, submissions, limits, revision, Recorder(course, gradebook, folder), done, progress
         )
-        before = run.standings(gradebook, run.kept(), revision.renamed)
+        before = run.standings(run.kept(), revision.renamed)
         if not dry_run:
             run.protect(course.submissions(assignment))
-            with one_transaction(gradebook):
-                take_in(gradebook, revision)
+            patiently(run.take_in)
         results = run.grade(workers, record=not dry_run)
-        after = run.previewed(gradebook, results) if dry_run else run.standings(gradebook, run.kept())
+        after = patiently(lambda: run.previewed(results)) if dry_run else run.standings(run.kept())
         for planned, outcomes in sorted(results, key=lambda result: result[0].submission.student):
             student = planned.submission.student
             done.students.append(_regraded(student, outcomes, before.get(student), after[student]))
@@ -204,6 +203,10 @@ class _Run:
     def __post_init__(self) -> None:
         self.old = Planner(self.course, self.assignment, self.limits)
         self.new = Planner(self.course, self.assignment, self.limits, self.revision.targets)
+
+    def take_in(self) -> None:
+        with one_transaction(self.recorder.gradebook):
+            take_in(self.recorder.gradebook, self.revision)
 
     def protect(self, submissions: Collection[Submission]) -> None:
         """Whatever ends this run, or is not part of it: plain grading lowers none of the marks given so far."""
@@ -256,10 +259,9 @@ class _Run:
             jobs = tuple(job for job in planned.jobs if job.target.notebook in self.revision.notebooks)
             yield replace(planned, jobs=jobs)
 
-    def previewed(
-        self, gradebook: Gradebook, results: Collection[tuple[Planned, list[Outcome]]]
-    ) -> dict[str, _Standing]:
+    def previewed(self, results: Collection[tuple[Planned, list[Outcome]]]) -> dict[str, _Standing]:
         """Where everybody would stand: all is written, looked at and taken back."""
+        gradebook = self.recorder.gradebook
         gradebook.db.expire_all()
         kept = self.kept()
         try:
@@ -268,7 +270,7 @@ class _Run:
                 for planned, outcomes in results:
                     _, kept[planned.submission.student] = self.recorder.write_rows(planned, outcomes, self.done.lower)
                 gradebook.db.flush()
-                after = self.standings(gradebook, kept)
+                after = self.standings(kept)
                 raise _Undo
         except _Undo:
             return after
@@ -279,16 +281,14 @@ class _Run:
         return {student: (read_record(folder) or {}).get("kept", {}) for student, folder in folders.items()}
 
     def standings(
-        self,
-        gradebook: Gradebook,
-        kept: Mapping[str, Mapping[str, float]],
-        renamed: Mapping[str, Mapping[str, str]] | None = None,
+        self, kept: Mapping[str, Mapping[str, float]], renamed: Mapping[str, Mapping[str, str]] | None = None
     ) -> dict[str, _Standing]:
         """Where each student stands now, by the names that the questions have in the source.
 
         Args:
             renamed: notebook -> name in the gradebook -> name in the source.
         """
+        gradebook = self.recorder.gradebook
         gradebook.db.expire_all()
         grades = (
             gradebook.db.query(SubmittedAssignment.student_id, Notebook.name, BaseCell.name, Grade)

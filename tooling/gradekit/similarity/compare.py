@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import combinations
+from dataclasses import dataclass
+from itertools import combinations, product
 
 from rapidfuzz.distance import LCSseq
 
@@ -36,17 +36,24 @@ COMMON, COMMON_PART = 3, 0.05
 CELL, WORK = 20_000, 300_000
 
 
+#: For each block of an answer, which of its tokens are the student's own.
+Own = list[bytearray]
+#: Two answers -> two of their blocks -> how many runs these have in common.
+Votes = dict[tuple[int, int], Counter[tuple[int, int]]]
+
+
 @dataclass(frozen=True)
 class Block:
-    """A function, or a stretch of statements: ``text`` has one character for each token."""
+    """A function, or a stretch of statements: one character, and a place in the cell's source, for each token."""
 
-    tokens: tuple[Token, ...]
     text: str
+    starts: array[int]
+    ends: array[int]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A cell in which a student answered. ``known`` are the places of tokens that are no evidence, by block."""
+    """A cell in which a student answered."""
 
     notebook: str
     cell: str
@@ -62,21 +69,17 @@ class Answer:
                 yield gram, number, place
 
 
-@dataclass
+@dataclass(frozen=True)
 class Work:
     """All answers of one student."""
 
     student: str
-    answers: list[Answer] = field(default_factory=list)
+    answers: tuple[Answer, ...]
 
-    @cached_property
-    def grams(self) -> dict[int, list[tuple[int, int]]]:
-        """Fingerprint -> answer and block in which it stands."""
-        found: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for number, answer in enumerate(self.answers):
-            for gram, block, _ in answer.grams:
-                found[gram].append((number, block))
-        return dict(found)
+    @property
+    def fingerprints(self) -> set[int]:
+        """Of all runs."""
+        return {gram for answer in self.answers for gram, _, _ in answer.grams}
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,14 @@ class Reader:
 
     def blocks(self, kind: str, source: str, own: Collection[str]) -> tuple[Block, ...]:
         tokens = code_blocks(source, own) if kind == "code" else [words(source)]
-        return tuple(Block(tuple(block), "".join(map(self._character, block))) for block in tokens)
+        return tuple(
+            Block(
+                "".join(map(self._character, block)),
+                array("I", (token.start for token in block)),
+                array("I", (token.end for token in block)),
+            )
+            for block in tokens
+        )
 
     def work(self, student: str, cells: Sequence[tuple[str, str, str, str]]) -> Work:
         """The answers of a student.
@@ -166,7 +176,7 @@ class Reader:
             cells: notebook, name, kind and source of each.
         """
         own = own_attributes(source for _, _, kind, source in cells if kind == "code")
-        return Work(student, [Answer(*cell, self.blocks(cell[2], cell[3], own)) for cell in cells])
+        return Work(student, tuple(Answer(*cell, self.blocks(cell[2], cell[3], own)) for cell in cells))
 
     def given(self, targets: Iterable[Target]) -> set[int]:
         """The fingerprints of all that the course gives or expects: the release and the reference."""
@@ -265,38 +275,49 @@ def find(works: Sequence[Work], given: set[int], threshold: float) -> list[Lead]
     Args:
         given: fingerprints that are no evidence.
     """
-    having = Counter(gram for work in works for gram in work.grams)
+    having = Counter(gram for work in works for gram in work.fingerprints)
     limit = common(len(works))
     known = given | {gram for gram, students in having.items() if students > limit}
+    own = [[_own(answer, known) for answer in work.answers] for work in works]
+    telling = {gram for gram, students in having.items() if students > 1} - known
+    having.clear()
+    places = [_places(work, telling) for work in works]
     index: dict[int, list[int]] = defaultdict(list)
-    for number, work in enumerate(works):
-        for gram in work.grams:
-            if gram not in known and having[gram] > 1:
-                index[gram].append(number)
+    for number, found in enumerate(places):
+        for gram in found:
+            index[gram].append(number)
     pairs: dict[tuple[int, int], list[int]] = defaultdict(list)
     for gram, numbers in index.items():
         for pair in combinations(numbers, 2):
             pairs[pair].append(gram)
-    own = [[_own(answer, known) for answer in work.answers] for work in works]
     leads = []
     for (left, right), grams in pairs.items():
-        found = _matches(works[left], works[right], own[left], own[right], grams)
-        chosen = [m for m in found if m.share >= threshold and m.shared >= ENOUGH[m.left.answer.kind]]
+        votes: Votes = defaultdict(Counter)
+        for gram in grams:
+            for (a, block_a), (b, block_b) in product(places[left][gram], places[right][gram]):
+                votes[a, b][block_a, block_b] += 1
+        matches = list(_matches(works[left], works[right], own[left], own[right], votes))
+        chosen = [m for m in matches if m.share >= threshold and m.shared >= ENOUGH[m.left.answer.kind]]
         if chosen:
             chosen.sort(key=lambda match: (-match.shared, match.left.answer.notebook, match.left.answer.cell))
             leads.append(Lead(works[left].student, works[right].student, tuple(chosen)))
     return sorted(leads, key=lambda lead: (-lead.shared, lead.left, lead.right))
 
 
+def _places(work: Work, telling: set[int]) -> dict[int, set[tuple[int, int]]]:
+    """Fingerprint -> the answers and blocks in which it stands."""
+    found: dict[int, set[tuple[int, int]]] = defaultdict(set)
+    for number, answer in enumerate(work.answers):
+        for gram, block, _ in answer.grams:
+            if gram in telling:
+                found[gram].add((number, block))
+    return found
+
+
 def _matches(
-    left: Work, right: Work, left_own: Sequence[list[set[int]]], right_own: Sequence[list[set[int]]], grams: list[int]
+    left: Work, right: Work, left_own: Sequence[Own], right_own: Sequence[Own], votes: Votes
 ) -> Iterator[Match]:
     """Pairs of answers with blocks aligned: each block with the one that it shares the most runs with."""
-    votes: dict[tuple[int, int], Counter[tuple[int, int]]] = defaultdict(Counter)
-    for gram in grams:
-        for a, block_a in set(left.grams[gram]):
-            for b, block_b in set(right.grams[gram]):
-                votes[a, b][block_a, block_b] += 1
     for (a, b), blocks in votes.items():
         one, other = left.answers[a], right.answers[b]
         if one.kind != other.kind:
@@ -322,21 +343,21 @@ def _matches(
             yield Match(*sides, max(run[-1] for run in runs))
 
 
-def _side(student: str, answer: Answer, own: list[set[int]], runs: list[tuple[int, int, int]]) -> Side:
-    shared = sum(len(own[block].intersection(range(place, place + n))) for block, place, n in runs)
+def _side(student: str, answer: Answer, own: Own, runs: list[tuple[int, int, int]]) -> Side:
+    shared = sum(sum(own[block][place : place + n]) for block, place, n in runs)
     spans = sorted(
-        (answer.blocks[block].tokens[place].start, answer.blocks[block].tokens[place + n - 1].end)
-        for block, place, n in runs
+        (answer.blocks[block].starts[place], answer.blocks[block].ends[place + n - 1]) for block, place, n in runs
     )
-    return Side(student, answer, tuple(spans), sum(map(len, own)), shared)
+    return Side(student, answer, tuple(spans), sum(map(sum, own)), shared)
 
 
-def _own(answer: Answer, known: set[int]) -> list[set[int]]:
-    """Places of the tokens that are in no known run, by block."""
-    own = [set(range(len(block.text))) for block in answer.blocks]
+def _own(answer: Answer, known: set[int]) -> Own:
+    """1 for each token that is in no known run, by block."""
+    own = [bytearray(b"\1") * len(block.text) for block in answer.blocks]
+    length = GRAM[answer.kind]
     for gram, block, place in answer.grams:
         if gram in known:
-            own[block].difference_update(range(place, place + GRAM[answer.kind]))
+            own[block][place : place + length] = bytes(length)
     return own
 
 

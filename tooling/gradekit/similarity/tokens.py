@@ -9,6 +9,7 @@ import builtins
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 from pygments.lexers import PythonLexer
 from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation, String, Text, Whitespace, _TokenType
@@ -58,20 +59,20 @@ def code_tokens(source: str, own: Collection[str] = ()) -> Iterator[Token]:
     previous = ""
     for index, (start, kind, text) in enumerate(lexed):
         after = lexed[index + 1][2] if index + 1 < len(lexed) else ""
-        if _is(kind, String) and not _is(kind, String.Interpol):
+        if kind == "string":
             if previous == "S":
                 continue
             symbol = "S"
-        elif _is(kind, Number) or text in ("True", "False"):
+        elif kind == "number" or text in ("True", "False"):
             symbol = "N"
-        elif _is(kind, Name) and not _is(kind, Name.Decorator):
+        elif kind == "name":
             is_attribute = previous == "." and text not in own
             is_call = after == "(" and text in _CALLABLE
             symbol = f"n {text}" if is_attribute or is_call else "V"
-        elif _is(kind, Punctuation) and text == "," and after in (")", "]", "}"):
+        elif text == "," and after in (")", "]", "}"):
             continue
         else:
-            symbol = text if _is(kind, Keyword, Operator, Punctuation, String.Interpol) else "V"
+            symbol = text if kind == "sign" else "V"
         previous = symbol
         yield Token(symbol, start, start + len(text))
 
@@ -92,17 +93,25 @@ def words(text: str) -> list[Token]:
     return [Token(f"w {match[0].casefold()}", match.start(), match.end()) for match in _WORD.finditer(text)]
 
 
-def _lex(source: str) -> list[tuple[int, _TokenType, str]]:
+@lru_cache(maxsize=512)  # a cell is read for what it defines, and then for its tokens
+def _lex(source: str) -> list[tuple[int, str, str]]:
+    """Place, kind and text of what counts."""
     source = _MAGIC.sub(lambda match: match[1] + "#" * (len(match[0]) - len(match[1])), source)
-    return [
-        (start, kind, text)
-        for start, kind, text in PythonLexer().get_tokens_unprocessed(source)
-        if text.strip() and not _is(kind, Comment, Text, Whitespace, String.Doc)
-    ]
+    lexed = ((start, _kind(token), text) for start, token, text in PythonLexer().get_tokens_unprocessed(source))
+    return [(start, kind, text) for start, kind, text in lexed if kind and not text.isspace()]
 
 
-def _is(kind: _TokenType, *wanted: _TokenType) -> bool:
-    return any(kind in one for one in wanted)
+@cache
+def _kind(token: _TokenType) -> str:
+    """``string``, ``number``, ``name``, ``sign`` (a keyword too), ``other``, or nothing for what does not count."""
+    kinds = {
+        "": (Comment, Text, Whitespace, String.Doc),
+        "sign": (Keyword, Operator, Punctuation, String.Interpol, Name.Decorator),
+        "string": (String,),
+        "number": (Number,),
+        "name": (Name,),
+    }
+    return next((kind for kind, types in kinds.items() if any(token in one for one in types)), "other")
 
 
 def _block_starts(source: str) -> Iterator[int]:
