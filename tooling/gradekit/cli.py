@@ -406,9 +406,8 @@ def similarity(
     if json:
         print(dump_json(pages.to_json(found)))
     else:
-        console.print(
-            f"{assignment}: {len(found.students)} submissions, {len(found.leads)} pairs to look at", highlight=False
-        )
+        compared = f"{len(found.students)} submissions compared in {found.seconds:.1f} s"
+        console.print(f"{assignment}: {compared}, {len(found.leads)} pairs to look at", highlight=False)
         console.print(f"wrote {page}", highlight=False, soft_wrap=True, markup=False)
     for student, why in found.left_out.items():
         errors.print(f"{student}: not compared in full: {why}", highlight=False, soft_wrap=True, markup=False)

@@ -76,6 +76,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "threshold": comparison.threshold,
         "students": len(comparison.students),
         "common": comparison.common,
+        "seconds": comparison.seconds,
         "left_out": comparison.left_out,
         "leads": [_lead(lead) for lead in comparison.leads],
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -150,6 +151,7 @@ class Comparison:
     common: int
     leads: tuple[Lead, ...]
     left_out: dict[str, str]
+    seconds: float
 
 
 class Reader:
@@ -220,6 +222,7 @@ def compare(
     """
     if not 0 < threshold <= 1:
         raise CourseError(f"The threshold is a part of an answer, above 0 and at most 1, not {threshold:g}.")
+    start = time.monotonic()
     planner = Planner(course, assignment, Limits())
     reader = Reader()
     given = reader.given(planner.targets)
@@ -237,7 +240,8 @@ def compare(
         progress(submission)
     leads = find(works, given, threshold)
     students = tuple(work.student for work in works)
-    return Comparison(assignment, threshold, students, common(len(works)), tuple(leads), left_out)
+    seconds = time.monotonic() - start
+    return Comparison(assignment, threshold, students, common(len(works)), tuple(leads), left_out, seconds)
 
 
 def answered(jobs: Iterable[Job]) -> Iterator[tuple[str, str, str, str]]:
