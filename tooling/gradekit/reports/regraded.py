@@ -25,7 +25,7 @@ def show(result: Regrading, console: Console) -> None:
     say(_summary(result))
     kept = sum(change.kept for one in result.students for change in one.questions)
     if kept:
-        say(f"  {kept} answers keep points that the tests now would not give; --lower takes them away")
+        say(f"  answers that keep points which the tests now would not give: {kept}; --lower takes these away")
     for student, why in result.failed.items():
         say(f"  {student}: not graded, the old marks stand: {why}")
 
