@@ -1,11 +1,10 @@
 """JupyterHub for the course, on one machine where every student and teacher is a system user.
 
 Each person's JupyterLab runs as that person. The course is one more server, which runs as the course folder's owner and
-which only the staff's group may open: hub menu "Services", then the course's name. This checkout and its .venv have to
-lie where all users can read them (/opt, say), and hold no course; run as root:
+which only the staff's group may open: hub menu "Services", then the course's name. Run it as root, from where
+install-hub.sh puts it, which all users can read and which holds no lab:
 
-    npm ci --prefix containers/proxy
-    .venv/bin/jupyterhub --config containers/jupyterhub_config.py
+    /opt/spark-course/bin/jupyterhub --config /opt/spark-course/hub/jupyterhub_config.py
 
 What differs between departments comes from the environment; the defaults suit one machine of one's own:
 

@@ -24,8 +24,8 @@ BIN = Path(sys.executable).parent
 DOCKERFILE = (CONTAINERS / "Dockerfile").read_text()
 #: What may be sent to the builder at all.
 OPEN = {
-    "LICENSE", "README.md", "constraints.txt", "pyproject.toml", "containers/image", "containers/jupyter",
-    "containers/jupyterhub_config.py", "containers/proxy", "tooling/gradekit", "tooling/labkit",
+    "LICENSE", "README.md", "constraints.txt", "pyproject.toml", "containers/image", "containers/jupyter-course",
+    "containers/jupyter-person", "containers/jupyterhub_config.py", "containers/proxy", "tooling/gradekit", "tooling/labkit",
 }  # fmt: skip
 
 
