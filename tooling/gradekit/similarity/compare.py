@@ -85,7 +85,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Side:
-    """One half of a match: an answer, the places in its source that are shared, and how much of its own that is."""
+    """One half of a match: an answer, the places and number of its own tokens that are shared, and how many it has."""
 
     student: str
     answer: Answer
@@ -349,10 +349,24 @@ def _matches(
 
 def _side(student: str, answer: Answer, own: Own, runs: list[tuple[int, int, int]]) -> Side:
     shared = sum(sum(own[block][place : place + n]) for block, place, n in runs)
-    spans = sorted(
-        (answer.blocks[block].starts[place], answer.blocks[block].ends[place + n - 1]) for block, place, n in runs
-    )
+    spans = sorted(span for block, place, n in runs for span in _spans(answer, own, block, place, n))
     return Side(student, answer, tuple(spans), sum(map(sum, own)), shared)
+
+
+def _spans(answer: Answer, own: Own, block: int, place: int, length: int) -> Iterator[tuple[int, int]]:
+    """Where a run stands in the source, less what is not the student's own and what was not compared, as comments."""
+    starts, ends = answer.blocks[block].starts, answer.blocks[block].ends
+    span: tuple[int, int] | None = None
+    for token in range(place, place + length):
+        gap = answer.source[span[1] : starts[token]] if span else ""
+        goes_on = span and own[block][token] and not (gap.strip() and "\n" in gap)
+        if span and not goes_on:
+            yield span
+            span = None
+        if own[block][token]:
+            span = (span[0] if span else starts[token], ends[token])
+    if span:
+        yield span
 
 
 def _own(answer: Answer, known: set[int]) -> Own:

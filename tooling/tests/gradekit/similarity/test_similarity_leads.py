@@ -90,6 +90,21 @@ def test_what_the_course_gave_is_no_evidence_under_any_name() -> None:
     assert not find(students, given, 0.6)
 
 
+def test_what_the_course_gave_and_what_is_not_compared_is_not_marked() -> None:
+    reader = Reader()
+    stub = "def clean(rows: list[dict[str, str]], limit: int = 10, *, strict: bool = False) -> list[tuple[str, int]]:\n"
+    source = (
+        stub
+        + '    """What the course says."""\n'
+        + COPY.replace("\n", "\n    ").replace("kept = []", "kept = []  # mine")
+    )
+    students = [reader.work(name, [("lab", "cell", "code", source)]) for name in ("a", "b")]
+    ((match,),) = [lead.matches for lead in find(students, reader.fingerprints([("code", stub)], ()), 0.6)]
+    marked = [source[start:end] for start, end in match.left.spans]
+    assert any("kept.append(text)" in text for text in marked)
+    assert not any("strict" in text or "course" in text or "mine" in text for text in marked)
+
+
 def test_what_many_have_is_common_knowledge() -> None:
     limit = common(20)
     few = works(*[COPY] * limit, *[""] * (20 - limit))
