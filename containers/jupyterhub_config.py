@@ -14,7 +14,7 @@ What differs between departments comes from the environment; the defaults suit o
     STAFF_GROUP           system group whose members also mark, as the course         course-staff
     NBGRADER_EXCHANGE     where releases and submissions change hands                 /srv/nbgrader/exchange
     JUPYTERHUB_STATE      the hub's own files: database, cookie secret, proxy's pid   /srv/jupyterhub
-    JUPYTERHUB_DB_URL     the hub's database, for example postgresql://hub@db/hub     SQLite in JUPYTERHUB_STATE
+    JUPYTERHUB_DB_URL     its database, such as postgresql+psycopg2://hub@host/hub    SQLite in JUPYTERHUB_STATE
     JUPYTERHUB_BIND_URL   where browsers find the hub; put TLS in front of it         http://127.0.0.1:8000
     STUDENT_MEMORY, STUDENT_CPUS    shown to each server, for example 8G and 2; enforced by spawners that can (systemd,
                           Docker, Kubernetes), not by the plain local one that is set here
@@ -43,6 +43,11 @@ exchange = Path(os.environ.get("NBGRADER_EXCHANGE", "/srv/nbgrader/exchange"))
 state = Path(os.environ.get("JUPYTERHUB_STATE", "/srv/jupyterhub"))
 singleuser = [f"{sys.prefix}/bin/jupyterhub-singleuser"]
 shell = {"PATH": f"{sys.prefix}/bin:{os.environ['PATH']}", "NBGRADER_EXCHANGE": str(exchange)}
+
+for solutions in ("source", "tooling/answers", "tooling/canaries", ".git"):
+    folder = here.parent / solutions
+    if folder.is_dir() and folder.stat().st_mode & 0o077:
+        raise PermissionError(f"students could read the solutions: first run chmod go= {folder}")
 
 # -- folders ----------------------------------------------------------------------------------------------------------
 

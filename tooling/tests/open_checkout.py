@@ -1,9 +1,9 @@
-"""Run a command with this checkout and its Python in sight of all users, even where they lie in a closed home folder.
+"""Run a command on a machine with the course's software: this checkout's, and its Python, without the course itself.
 
 Usage, as root: python open_checkout.py COMMAND...
 
-Only the command sees the difference: in its own view of the file system an empty folder takes the place of the closed
-one, and in it, at their usual paths, what a user of the course's machine needs.
+Only the command sees the difference: in its own view of the file system an empty folder takes the place of the
+checkout, and of a closed home folder around it or its Python; at their usual paths lies what every user may read.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import os
 import sys
 from pathlib import Path
 
+from gradekit.kernels import linux
+
 CHECKOUT = Path(__file__).resolve().parents[2]
-NEEDED = [Path(os.path.realpath(sys.base_prefix)), Path(sys.prefix), CHECKOUT / "tooling", CHECKOUT / "containers"]
+SOFTWARE = [CHECKOUT / name for name in ("tooling/labkit", "tooling/gradekit", "containers")]
+NEEDED = [Path(os.path.realpath(sys.base_prefix)), Path(sys.prefix), *SOFTWARE]
 
 
 def closed_folder(path: Path) -> Path | None:
-    """The outermost folder on the way to ``path`` that other users cannot enter."""
-    return next((folder for folder in reversed(path.parents) if not folder.stat().st_mode & 0o001), None)
+    """The outermost folder on the way to ``path`` that is not for other users' eyes."""
+    closed = (folder for folder in reversed(path.parents) if not folder.stat().st_mode & 0o001 or folder == CHECKOUT)
+    return next(closed, None)
 
 
 def open_checkout() -> None:
     closed = {path: folder for path in NEEDED if (folder := closed_folder(path))}
-    if not closed:
-        return
-    from gradekit.kernels import linux
-
     linux.unshare(linux.CLONE_NEWNS)
     linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
     trees = {path: linux.clone_tree(str(path)) for path in closed}

@@ -22,7 +22,7 @@ import pytest
 from open_checkout import CHECKOUT
 
 BIN = Path(sys.prefix) / "bin"
-AS_SEEN_BY_ALL = [sys.executable, str(CHECKOUT / "tooling/tests/open_checkout.py")]
+ON_THE_MACHINE = [sys.executable, str(CHECKOUT / "tooling/tests/open_checkout.py")]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Department:
             "NBGRADER_EXCHANGE": str(self.exchange),
         }
         done = subprocess.run(
-            [*AS_SEEN_BY_ALL, *in_shell],
+            [*ON_THE_MACHINE, *in_shell],
             cwd=cwd or who.home,
             env=settings,
             text=True,
@@ -131,7 +131,7 @@ def running_hub(department: Department) -> Iterator[str]:
     hub, proxy, public = free_ports(3)
     url = f"http://127.0.0.1:{public}"
     command = [
-        *AS_SEEN_BY_ALL,
+        *ON_THE_MACHINE,
         str(BIN / "jupyterhub"),
         f"--config={CHECKOUT / 'containers/jupyterhub_config.py'}",
         f"--JupyterHub.hub_port={hub}",
@@ -153,9 +153,11 @@ def running_hub(department: Department) -> Iterator[str]:
         yield url
     finally:
         # Asked politely, a hub waits for each server in turn.
-        for member in [*psutil.Process(process.pid).children(recursive=True), process]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for member in psutil.Process(process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    member.kill()
+        process.kill()
         process.wait()
 
 

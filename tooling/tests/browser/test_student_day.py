@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 from nbgrader.api import Gradebook
 from playwright.sync_api import Browser, Page, expect
 from runninghub import Department, Person, department, running_hub
-from smallcourse import LAB, MODULE, small_course
+from smallcourse import CHECKOUT, LAB, MODULE, small_course
 
 ANSWER = """\
 def rounding_bound(x, additions):
@@ -215,6 +218,16 @@ def test_only_students_and_staff_sign_in(browser: Browser, campus: Campus) -> No
     page = campus.sign_in(browser, "prof")  # a user of the system, of neither group
     expect(page.get_by_text("Invalid username or password")).to_be_visible()
     page.context.close()
+
+
+def test_the_hub_does_not_start_beside_solutions_that_students_can_read(campus: Campus, tmp_path: Path) -> None:
+    shutil.copytree(CHECKOUT / "containers", tmp_path / "containers", ignore=shutil.ignore_patterns("node_modules"))
+    (tmp_path / "source").mkdir(mode=0o755)
+    hub = [sys.executable, "-m", "jupyterhub", f"--config={tmp_path}/containers/jupyterhub_config.py"]
+    environment = {**os.environ, **campus.department.environment}
+    refused = subprocess.run(hub, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert refused.returncode != 0
+    assert f"first run chmod go= {tmp_path}/source" in refused.stderr
 
 
 def test_a_hostile_student_s_folders_are_not_collected(campus: Campus) -> None:
