@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gradekit.authoring.behind import labkit_behind, rules_behind
-from gradekit.authoring.sync import write_atomically
+from gradekit.authoring.files import write_atomically
 from gradekit.course import Course, Lab
 
 #: What a lab's results rest on beside its own files.

@@ -14,7 +14,8 @@ from pathlib import Path
 from string import Template
 
 from gradekit.authoring import answers
-from gradekit.authoring.sync import canonical_notebook, canonical_text, write_atomically
+from gradekit.authoring.files import write_atomically
+from gradekit.authoring.sync import canonical_notebook, canonical_text
 from gradekit.course import Course, CourseError, Lab
 from gradekit.syllabus import Module, Syllabus, SyllabusLab, load
 

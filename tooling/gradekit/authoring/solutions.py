@@ -19,10 +19,11 @@ from gradekit import gradebook
 from gradekit.authoring import answers
 from gradekit.authoring.answers import Answer, Kind
 from gradekit.authoring.dependencies import Graph
+from gradekit.authoring.files import write_atomically
 from gradekit.authoring.release import released
 from gradekit.authoring.replay import Variant, code, replay, variant
 from gradekit.authoring.run import Execution, in_kernel
-from gradekit.authoring.sync import cell_ids, write_atomically
+from gradekit.authoring.sync import cell_ids
 from gradekit.course import Course, CourseError, Lab
 from gradekit.grading.judge import Status
 from gradekit.kernels import ForkServer

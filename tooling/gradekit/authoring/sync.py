@@ -11,8 +11,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +19,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 
+from gradekit.authoring.files import write_atomically
 from gradekit.course import READINESS, Course, CourseError, read_notebook
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -205,16 +204,6 @@ def require_notebooks(course: Course, assignment: str) -> None:
         stem = lab.path.with_suffix("")
         if lab.text.exists() and sync(stem, check=True).change in (Change.TO_NOTEBOOK, Change.CONFLICT, Change.BROKEN):
             raise CourseError(f"{lab.text} is not what its notebook holds: run `gradekit sync {lab.name}` first.")
-
-
-def write_atomically(path: Path, content: str) -> None:
-    """Replace a file's content in one step: a reader, or a crash, sees the old file or the new one."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}.", encoding="utf-8", delete=False
-    ) as f:
-        f.write(content)
-    os.chmod(f.name, path.stat().st_mode & 0o777 if path.exists() else 0o644)
-    os.replace(f.name, path)
 
 
 def _note_taken_over(notebook: Path, synced: str | None, text: str) -> None:

@@ -25,7 +25,8 @@ DOCKERFILE = (CONTAINERS / "Dockerfile").read_text()
 #: What may be sent to the builder at all.
 OPEN = {
     "LICENSE", "README.md", "constraints.txt", "pyproject.toml", "containers/image", "containers/jupyter-course",
-    "containers/jupyter-person", "containers/jupyterhub_config.py", "containers/proxy", "tooling/gradekit", "tooling/labkit",
+    "containers/jupyter-person", "containers/jupyterhub_config.py", "containers/proxy", "tooling/gradekit",
+    "tooling/labkit",
 }  # fmt: skip
 
 
