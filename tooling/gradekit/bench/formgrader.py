@@ -338,6 +338,7 @@ def _browser(server: Server) -> Iterator[Page]:
         page.set_default_timeout(1000 * PATIENCE_S)
         page.route(lambda url: not url.startswith(server.address), lambda route: route.abort())
         page.goto(f"{server.url('gradebook')}?token={server.token}")
+        page.wait_for_function(_SHOWN)  # what a server does once, such as making indexes, is done
         yield page
         browser.close()
 

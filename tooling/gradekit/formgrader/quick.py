@@ -27,6 +27,7 @@ from nbgrader.api import (
 from nbgrader.apps.api import NbGraderAPI
 from nbgrader.server_extensions.formgrader import base
 from sqlalchemy import ColumnElement, Select, case, func, or_, select
+from sqlalchemy.orm import selectinload
 
 from gradekit.gradebook import index
 
@@ -89,6 +90,18 @@ class QuickGradebook(Gradebook):
         )
         query = _graded(columns).where(Assignment.name == assignment_id)
         return [_as_dict(row, "needs_manual_grade") for row in self.db.execute(query).mappings()]
+
+    def notebook_submissions(self, notebook_id: str, assignment_id: str) -> list[SubmittedNotebook]:
+        """As in nbgrader, with what the formgrader asks of each of them: its notebook's name and its student."""
+        assignment = selectinload(SubmittedNotebook.assignment)
+        query = (
+            select(SubmittedNotebook)
+            .join(Notebook, Notebook.id == SubmittedNotebook.notebook_id)
+            .join(Assignment, Assignment.id == Notebook.assignment_id)
+            .where(Notebook.name == notebook_id, Assignment.name == assignment_id)
+            .options(selectinload(SubmittedNotebook.notebook), assignment.selectinload(SubmittedAssignment.student))
+        )
+        return list(self.db.scalars(query))
 
     def notebook_submission_dicts(self, notebook_id: str, assignment_id: str) -> list[dict[str, Any]]:
         """As in nbgrader: a notebook's submissions with their scores."""

@@ -87,6 +87,9 @@ def test_every_list_is_nbgraders(url: str) -> None:
             assert _same(quick.submission_dicts(name), stock.submission_dicts(name))
             for lab in ("a", "b", "ungraded"):
                 assert _same(quick.notebook_submission_dicts(lab, name), stock.notebook_submission_dicts(lab, name))
+                ours, theirs = (one.notebook_submissions(lab, name) for one in (quick, stock))
+                named = [sorted((row.id, row.name, row.student.id) for row in rows) for rows in (ours, theirs)]
+                assert named[0] == named[1]
         assert any(row["failed_tests"] for row in quick.notebook_submission_dicts("a", "ps1"))
         assert quick.submission_dicts("none") == []
 
