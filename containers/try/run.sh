@@ -111,7 +111,7 @@ grep -q 'level container' "$work/doctor" || fail "no sandbox in a pod"
 scheduler=$("${run[@]}" --detach localhost/spark-grader dask scheduler --no-dashboard --host 127.0.0.1 --port 18786)
 worker=$("${run[@]}" --detach "${pod[@]}" localhost/spark-grader \
     dask worker tcp://127.0.0.1:18786 --nthreads 2 --no-dashboard --local-directory /tmp)
-"${run[@]}" "${mine[@]}" localhost/spark-grader \
+"${run[@]}" "${pod[@]}" "${mine[@]}" localhost/spark-grader \
     python3 /try/grade_tiny.py /tiny/pods --cluster tcp://127.0.0.1:18786
 stop "$worker" "$scheduler"
 
