@@ -126,7 +126,12 @@ c.JupyterHub.services = [
         "command": [*singleuser, "--ServerApp.default_url=/formgrader"],
         "user": owner.pw_name,
         "cwd": str(course_folder),
-        "environment": {"HOME": owner.pw_dir, "JUPYTER_CONFIG_PATH": str(here / "jupyter-course"), **shell},
+        "environment": {
+            "HOME": owner.pw_dir,
+            "JUPYTER_CONFIG_PATH": str(here / "jupyter-course"),
+            **shell,
+            **{name: os.environ[name] for name in ("NBGRADER_DB_URL",) if name in os.environ},  # with its password
+        },
         "oauth_no_confirm": True,
     }
 ]

@@ -448,6 +448,8 @@ def demo(
     course_dir: CourseDir = Path("."),
 ) -> None:
     """Run the whole course with a class made from the answer bank, and show the marks."""
+    from sqlalchemy import make_url
+
     from gradekit.demo.marks import result_table
     from gradekit.demo.run import run_course
 
@@ -456,7 +458,7 @@ def demo(
     with _progress() as progress:
         marks = run_course(course, students, seed, jobs or os.cpu_count() or 1, progress)
     console.print(result_table(marks))
-    gradebook = course.db_url.removeprefix("sqlite:///")
+    gradebook = make_url(course.db_url).render_as_string(hide_password=True).removeprefix("sqlite:///")
     console.print(f"The gradebook is {gradebook}. To look at it as a TA does: make formgrader", soft_wrap=True)
     wrong = [mark for mark in marks if not mark.agrees]
     if wrong:

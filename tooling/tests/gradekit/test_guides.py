@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import typer
 from gradekit.cli import app
 
 ROOT = Path(__file__).resolve().parents[3]
+BIN = Path(sys.executable).parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")),
          *sorted((ROOT / "containers").rglob("*.md"))]  # fmt: skip
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -55,7 +57,7 @@ def _options(words: list[str]) -> set[str] | None:
 
 def test_nbgrader_commands_exist() -> None:
     named = {words[1] for page in PAGES for words in commands(page) if words[0] == "nbgrader"}
-    listed = subprocess.run(["nbgrader", "--help-all"], capture_output=True, text=True, check=False).stdout
+    listed = subprocess.run([BIN / "nbgrader", "--help-all"], capture_output=True, text=True, check=False).stdout
     assert {name for name in named if not re.search(rf"^{name}$", listed, re.MULTILINE)} == set()
 
 
