@@ -197,7 +197,8 @@ class Watch:
             return
         self.auditor.trusted.add(code.co_filename)
         self._source = self._source_of(run_code)
-        self._curtain.draw(code.co_filename)
+        if self.auditor.graded or not self._gives:  # what gives names is in the release, for all to read
+            self._curtain.draw(code.co_filename)
         if self.auditor.graded:
             _settrace(None)
             _setprofile(None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import linecache
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +123,19 @@ def test_a_shadow_keeps_the_face_of_the_students_own(kind: str) -> None:
     assert (space["a"] is own) is same
     exec(bed.undo(), space)
     assert space["a"] is own and own(1) == 2
+
+
+def test_a_plants_text_can_be_read_unless_it_hides_behind_the_students_own() -> None:
+    """The simulator reads a kernel's text, and runs a kernel that has none far more slowly."""
+    source = "def a(x):\n    return 'planted'\n"
+    space: dict = {}
+    exec("def a(x):\n    return 'own'", space)
+    bed = Bed()
+    exec(bed.plant(replace(WRONG, source=source)), space)
+    assert inspect.getsource(space["a"]) == source and space["a"](0) == "planted"
+    kept = {*linecache.cache}
+    exec(bed.plant(replace(WRONG, source=source, shadowed=True)), space)
+    assert {*linecache.cache} == kept and space["a"](0) == "planted"
 
 
 def test_a_plant_after_another_stands_on_the_students_own() -> None:

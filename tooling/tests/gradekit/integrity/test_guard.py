@@ -311,6 +311,20 @@ def test_is_noticed_while_a_test_runs(server: ForkServer, name: str) -> None:
     assert not ran.evidence[0] and not ran.kinds[2]
 
 
+def test_what_a_given_cell_defines_can_be_read_and_a_test_cannot(server: ForkServer) -> None:
+    """The text of a given kernel decides how fast the simulator runs it."""
+    look = "    import linecache\n    return ''.join(map(str, linecache.cache.values()))"
+    ran = run(
+        server,
+        GIVEN + "def helper():\n    return 'a given word'",
+        f"import inspect\ndef f():\n{look}",
+        TEST + "text = f()\n'a given' + ' word' in text, 'a secret' + ' word' in text, 'a secret word' == ''",
+        "print('a given' + ' word' in inspect.getsource(helper))",
+    )
+    assert not ran.errors
+    assert ran.text(2) == "(True, False, False)" and ran.text(3) == "True\n"
+
+
 def test_a_thread_that_keeps_patching_is_noticed(server: ForkServer) -> None:
     ran = run(
         server,
