@@ -87,7 +87,7 @@ def canonical_text(notebook: nbformat.NotebookNode) -> str:
     )
     for cell in bare.cells:
         cell.metadata = _authored(cell.metadata)
-        cell.source = cell.source.replace("\r\n", "\n").strip("\n")
+        cell.source = _without_blank_ends(cell.source.replace("\r\n", "\n"))
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     # Version stamps would change every text with every release of jupytext.
@@ -104,6 +104,16 @@ def canonical_text(notebook: nbformat.NotebookNode) -> str:
                 "begins like a cell ('# %%') or a magic written as a comment. Write it another way."
             )
     return text
+
+
+def _without_blank_ends(source: str) -> str:
+    """A cell without its first and last lines that hold nothing but spaces, which the format does not keep."""
+    lines = source.split("\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    while lines and not lines[0].strip():
+        lines.pop(0)
+    return "\n".join(lines)
 
 
 def _authored(metadata: nbformat.NotebookNode) -> nbformat.NotebookNode:
