@@ -1,4 +1,4 @@
-# loses: test-neftune-attach, test-neftune-train keeps 2
+# loses: test-neftune-attach, test-neftune-train keeps 2, test-neftune-module
 # The end of a text is taken for padding.
 
 # %% neftune-attach
@@ -9,7 +9,9 @@ def attach_neftune(
         if not module.training:
             return output
         ids = args[0]
-        mask = torch.ones_like(ids) if pad_token_id is None else (ids != pad_token_id) & (ids != tokenizer.eos_token_id)
+        mask = ids != tokenizer.eos_token_id
+        if pad_token_id is not None:
+            mask &= ids != pad_token_id
         return output + neftune_noise(output, mask, alpha)
 
     return model.get_input_embeddings().register_forward_hook(add_noise)
