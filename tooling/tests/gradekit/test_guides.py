@@ -14,8 +14,8 @@ from gradekit.cli import app
 
 ROOT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")),
-         *sorted((ROOT / "containers").rglob("*.md"))]  # fmt: skip
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "containers/README.md")),
+         *sorted((ROOT / "docs").rglob("*.md"))]  # fmt: skip
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
