@@ -5,6 +5,6 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update
 apt-get install -y --no-install-recommends nodejs npm
 cd /srv/hub/proxy
-npm ci --omit=dev
+npm ci --omit=dev --cache /tmp/npm
 apt-get purge -y --auto-remove npm
-rm -rf /var/lib/apt/lists/* /root/.npm
+rm -rf /var/lib/apt/lists/* /tmp/npm

@@ -31,8 +31,10 @@ mounts=(--volume "$work/pip.conf:/etc/pip.conf:ro")
 python3 -m pip config list | sed -nE "s/^(global|:env:)\.([a-z-]+)='(.*)'$/\2 = \3/p" | sort -u -t= -k1,1 |
     { echo '[global]'; sed 's,^cert = .*,cert = /run/pip-cert.pem,'; } >"$work/pip.conf"
 certificate=$(python3 -m pip config list | sed -nE "s/.*\.cert='(.*)'$/\1/p" | head -n 1)
-[ -z "$certificate" ] || mounts+=(--volume "$certificate:/run/pip-cert.pem:ro")
-[ -z "$certificate" ] || { echo "cafile=/run/pip-cert.pem" >"$work/npmrc"; mounts+=(--volume "$work/npmrc:/root/.npmrc:ro"); }
+if [ -n "$certificate" ]; then
+    echo "cafile=/run/pip-cert.pem" >"$work/npmrc"
+    mounts+=(--volume "$certificate:/run/pip-cert.pem:ro" --volume "$work/npmrc:/srv/hub/proxy/.npmrc:ro")
+fi
 for folder in ${PIP_FOLDERS:-}; do mounts+=(--volume "$folder:$folder:ro"); done
 
 build() { # build TARGET
