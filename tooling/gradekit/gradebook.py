@@ -1,12 +1,13 @@
-"""What nbgrader's gradebook class does not say or do: whether there is one, and indexes for large classes."""
+"""What nbgrader's gradebook class does not say or do: whether there is one, and quick ways through large classes."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
-from nbgrader.api import Gradebook
-from sqlalchemy import text
+from nbgrader.api import Assignment, Grade, Gradebook, Notebook, SubmittedAssignment, SubmittedNotebook
+from sqlalchemy import Select, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
@@ -27,6 +28,18 @@ def exists(course: Course) -> bool:
     """False for a file that is not there yet; a database server's is taken to be there."""
     url = make_url(course.db_url)
     return url.get_backend_name() != "sqlite" or not url.database or Path(url.database).exists()
+
+
+def over_marks(*columns: Any) -> Select[Any]:
+    """A statement for ``columns`` of every mark: its row, and those of its notebook, submission and assignment."""
+    return (
+        select(*columns)
+        .select_from(Grade)
+        .join(SubmittedNotebook, SubmittedNotebook.id == Grade.notebook_id)
+        .join(Notebook, Notebook.id == SubmittedNotebook.notebook_id)
+        .join(SubmittedAssignment, SubmittedAssignment.id == SubmittedNotebook.assignment_id)
+        .join(Assignment, Assignment.id == SubmittedAssignment.assignment_id)
+    )
 
 
 def index(gradebook: Gradebook) -> None:

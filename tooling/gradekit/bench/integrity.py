@@ -15,21 +15,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 from rich.console import Console
 from rich.table import Table
 
 from gradekit.authoring import answers
-from gradekit.course import Course, read_notebook
+from gradekit.course import Course
 from gradekit.grading.local import LocalGrader
 from gradekit.grading.planting import guarded
 from gradekit.kernels import ForkServer, SandboxedNotebookClient
 from gradekit.redteam.ground import copied
+from gradekit.redteam.honest import Honest, Style, hand_in
 
 ROUNDS = 100
 WANTED = 0.30
-STUDENT = "reference"
+PLAIN = Style("plain", "", ())
 
 
 def run(course: Course, json_path: Path | None = None) -> None:
@@ -42,14 +42,13 @@ def run(course: Course, json_path: Path | None = None) -> None:
 
 async def _guard() -> dict[str, float]:
     """Milliseconds of one empty cell: by itself, watched, and watched as a graded one."""
-    first, cell = new_code_cell("import torch, numpy as np"), new_code_cell("")
+    first, cell = new_code_cell("import torch, numpy as np"), new_code_cell("pass")
     seconds: dict[str, list[float]] = {"alone": [], "watched": [], "graded": []}
     with ForkServer(("torch", "numpy")) as server, server.kernel() as manager:
         client = SandboxedNotebookClient(new_notebook(cells=[first, cell]), km=manager)
         async with client.async_setup_kernel(cleanup_kc=True):
             await guarded(client, manager.guard, first, 0, graded=False, locked=False)
             for kind in [*seconds] * ROUNDS:
-                cell.source = "pass"
                 start = time.perf_counter()
                 if kind == "alone":
                     await client.async_execute_cell(cell, 1, store_history=False)
@@ -66,10 +65,7 @@ def _canaries(course: Course) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory(prefix="gradekit-bench-") as folder:
         copy = copied(course, Path(folder))
         for lab in copy.labs():
-            path = copy.path("submitted", lab.assignment, STUDENT) / f"{lab.name}.ipynb"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            released = read_notebook(copy.path("release", lab.assignment) / path.name)
-            nbformat.write(answers.apply(released, lab, None), path)
+            hand_in(copy, Honest("reference", lab, None, PLAIN))
         with LocalGrader(1) as workers:
             for assignment in copy.assignments:
                 for _, outcomes in workers.grade(copy, assignment).graded:

@@ -29,7 +29,7 @@ from nbgrader.server_extensions.formgrader import base
 from sqlalchemy import ColumnElement, Select, case, func, or_, select
 from sqlalchemy.orm import selectinload
 
-from gradekit.gradebook import index
+from gradekit.gradebook import index, over_marks
 
 _SCORES = (
     *("score", "max_score", "code_score", "max_code_score", "written_score", "max_written_score"),
@@ -136,13 +136,8 @@ def _graded(columns: tuple[Any, ...], *sums: ColumnElement[Any]) -> Select[Any]:
     ]
     totals.append(_any(Grade.needs_manual_grade))
     return (
-        select(*columns, *(total.label(name) for total, name in zip(totals, _SCORES, strict=True)), *sums)
-        .select_from(SubmittedNotebook)
-        .join(Notebook, Notebook.id == SubmittedNotebook.notebook_id)
-        .join(SubmittedAssignment, SubmittedAssignment.id == SubmittedNotebook.assignment_id)
-        .join(Assignment, Assignment.id == SubmittedAssignment.assignment_id)
+        over_marks(*columns, *(total.label(name) for total, name in zip(totals, _SCORES, strict=True)), *sums)
         .join(Student, Student.id == SubmittedAssignment.student_id)
-        .join(Grade, Grade.notebook_id == SubmittedNotebook.id)
         .outerjoin(graded, graded.c.id == Grade.cell_id)
         .outerjoin(tasks, tasks.c.id == Grade.cell_id)
         .where(or_(code, written, task))

@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nbgrader.api import Assignment as AssignmentRow
-from nbgrader.api import BaseCell, Grade, Gradebook, Notebook, SubmittedAssignment, SubmittedNotebook
+from nbgrader.api import BaseCell, Grade, Gradebook, Notebook, SubmittedAssignment
 from sqlalchemy.orm import undefer
 
 from gradekit.course import Course, CourseError, Submission
+from gradekit.gradebook import over_marks
 from gradekit.grading.job import Outcome
 from gradekit.grading.judge import Status
 from gradekit.grading.plan import Planned, Planner
@@ -290,19 +291,14 @@ class _Run:
         """
         gradebook = self.recorder.gradebook
         gradebook.db.expire_all()
-        grades = (
-            gradebook.db.query(SubmittedAssignment.student_id, Notebook.name, BaseCell.name, Grade)
-            .select_from(Grade)
-            .join(BaseCell, Grade.cell_id == BaseCell.id)
-            .join(SubmittedNotebook, Grade.notebook_id == SubmittedNotebook.id)
-            .join(Notebook, SubmittedNotebook.notebook_id == Notebook.id)
-            .join(SubmittedAssignment, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
-            .join(AssignmentRow, SubmittedAssignment.assignment_id == AssignmentRow.id)
+        marks = (
+            over_marks(SubmittedAssignment.student_id, Notebook.name, BaseCell.name, Grade)
+            .join(BaseCell, BaseCell.id == Grade.cell_id)
             .options(undefer(Grade.max_score))
-            .filter(AssignmentRow.name == self.assignment)
+            .where(AssignmentRow.name == self.assignment)
         )
         rows: dict[str, dict[Question, Grade]] = {}
-        for student, notebook, cell, grade in grades:
+        for student, notebook, cell, grade in gradebook.db.execute(marks):
             rows.setdefault(student, {})[notebook, (renamed or {}).get(notebook, {}).get(cell, cell)] = grade
         penalties = {
             row.student_id: row.late_submission_penalty or 0.0

@@ -78,10 +78,13 @@ def build(folder: Path, root: Path) -> Course:
 
 def copied(course: Course, root: Path) -> Course:
     """A copy of a course, generated and with its canaries, without students."""
-    for name in ("source", "nbgrader_config.py", "syllabus.yaml"):
-        (shutil.copytree if (course.root / name).is_dir() else shutil.copy)(course.root / name, root / name)
-    shutil.copytree(answers.folder(course, course.labs()[0]).parent, root / "answers")
+    shutil.copytree(course.path("source", "."), root / "source")
+    for name in ("nbgrader_config.py", "syllabus.yaml"):
+        if (course.root / name).is_file():
+            shutil.copy(course.root / name, root)
     for lab in course.labs():
+        if (bank := answers.folder(course, lab)).is_dir():
+            shutil.copytree(bank, root / "answers" / lab.name)
         if (made := canaries.place(course.root, lab.assignment, lab.name)).is_file():
             kept = canaries.place(root, lab.assignment, lab.name)
             kept.parent.mkdir(parents=True, exist_ok=True)

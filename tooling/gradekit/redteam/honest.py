@@ -131,7 +131,7 @@ def grade_labs(course: Course, corpus: Path, *, jobs: int, every: int = 1) -> Re
 
 def _grade(course: Course, submissions: list[Honest], jobs: int) -> Report:
     for submission in submissions:
-        _hand_in(course, submission)
+        hand_in(course, submission)
     assignments = sorted({submission.lab.assignment for submission in submissions})
     with LocalGrader(jobs) as workers:
         done = [grade(course, assignment, workers) for assignment in assignments]
@@ -140,7 +140,8 @@ def _grade(course: Course, submissions: list[Honest], jobs: int) -> Report:
     return Report(submissions, held, otherwise, sum(part.seconds for part in done))
 
 
-def _hand_in(course: Course, submission: Honest) -> None:
+def hand_in(course: Course, submission: Honest) -> None:
+    """Put a submission where nbgrader collects."""
     lab = submission.lab
     folder = course.path("submitted", lab.assignment, submission.student)
     released = course.path("release", lab.assignment)

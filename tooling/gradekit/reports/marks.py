@@ -7,18 +7,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from nbgrader.api import (
-    Assignment,
-    BaseCell,
-    Grade,
-    Gradebook,
-    Notebook,
-    Student,
-    SubmittedAssignment,
-    SubmittedNotebook,
-)
+from nbgrader.api import Assignment, BaseCell, Grade, Gradebook, Notebook, Student, SubmittedAssignment
 
 from gradekit.course import CourseError
+from gradekit.gradebook import over_marks
 
 
 @dataclass(frozen=True)
@@ -115,23 +107,9 @@ def read(gradebook: Gradebook, assignments: Collection[str] = (), students: Coll
         for student, assignment, handed_in, penalty in submissions
         if student in named and assignment in chosen
     }
-    grades = (
-        gradebook.db.query(
-            SubmittedAssignment.student_id,
-            Assignment.name,
-            Notebook.name,
-            BaseCell.name,
-            Grade.score,
-            Grade.needs_manual_grade,
-        )
-        .select_from(Grade)
-        .join(BaseCell, Grade.cell_id == BaseCell.id)
-        .join(SubmittedNotebook, Grade.notebook_id == SubmittedNotebook.id)
-        .join(Notebook, SubmittedNotebook.notebook_id == Notebook.id)
-        .join(SubmittedAssignment, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
-        .join(Assignment, SubmittedAssignment.assignment_id == Assignment.id)
-    )
-    for student, assignment, notebook, question, score, waits in grades:
+    columns = SubmittedAssignment.student_id, Assignment.name, Notebook.name, BaseCell.name
+    marks = over_marks(*columns, Grade.score, Grade.needs_manual_grade).join(BaseCell, BaseCell.id == Grade.cell_id)
+    for student, assignment, notebook, question, score, waits in gradebook.db.execute(marks):
         if work := works.get((student, assignment)):
             work.scores[notebook, question] = score
             if waits:
