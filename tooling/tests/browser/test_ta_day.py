@@ -107,16 +107,20 @@ def _loaded(page: Page) -> None:
     )
 
 
-def _open_first(page: Page) -> None:
+def _each(page: Page) -> Iterator[int]:
+    """Open the three submissions in turn; behind the last one the list is shown again."""
     page.get_by_role("link", name="ps1").click()
     page.get_by_role("link", name="warm-up").click()
     page.get_by_role("link", name="Submission #1").click()
+    for number in (1, 2, 3):
+        expect(page.get_by_text(f"Submission {number} / 3")).to_be_visible()
+        _loaded(page)
+        yield number
+        page.get_by_role("link", name="Next").click()
 
 
 def test_a_ta_marks_every_reflection_beside_its_scheme(page: Page, course: Course) -> None:
-    _open_first(page)
-    for number in (1, 2, 3):
-        expect(page.get_by_text(f"Submission {number} / 3")).to_be_visible()
+    for number in _each(page):
         scheme = page.locator(".gk-scheme")
         expect(scheme.get_by_text("One point for a measurement.")).to_be_visible()
         expect(scheme.get_by_text("Twice as fast.")).to_be_hidden()  # folded
@@ -127,19 +131,13 @@ def test_a_ta_marks_every_reflection_beside_its_scheme(page: Page, course: Cours
         assert abs(panel["y"] - answer["y"]) < 60
         _type(page, "reflect", str(number / 2))
         _type(page, "reflect-comment", f"A comment on no. {number}: why?")
-        page.get_by_role("link", name="Next").click()
     expect(page.get_by_role("link", name="Submission #1")).to_be_visible()  # the list again, behind the last one
     assert sorted(given["reflect"] or 0 for given in _given(course).values()) == [0.5, 1, 1.5]
     assert sorted(filter(None, _comments(course).values())) == [f"A comment on no. {k}: why?" for k in (1, 2, 3)]
 
 
 def test_held_points_are_given_by_hand_and_stay(page: Page, course: Course) -> None:
-    _open_first(page)
-    for _ in range(3):
-        _loaded(page)
-        if page.locator(".gk.held").count():
-            break
-        page.get_by_role("link", name="Next").click()
+    next(number for number in _each(page) if page.locator(".gk.held").count())
     page.get_by_role("link", name="test-square").click()  # from the summary at the top of the page
     found = page.locator(".gk.held", has_text="Held for a person: test-square, would be 2 of 2 points")
     expect(found).to_be_in_viewport()
@@ -160,10 +158,7 @@ def test_held_points_are_given_by_hand_and_stay(page: Page, course: Course) -> N
 def test_what_a_student_wrote_runs_nowhere(page: Page, server: Server) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    _open_first(page)
-    while not page.get_by_text("It got faster.\n", exact=False).count() or not page.get_by_text("a link").count():
-        page.get_by_role("link", name="Next").click()
-        _loaded(page)
+    next(number for number in _each(page) if page.get_by_text("a link").count())
     page.get_by_text("a link").click()
     page.wait_for_load_state("networkidle")
     assert page.evaluate("window.pwned") is None
@@ -178,8 +173,7 @@ def test_without_a_way_to_mathjax_the_keys_work(page: Page) -> None:
     """The formgrader's script waits for MathJax, and stops where there is none."""
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    _open_first(page)
-    _loaded(page)
+    next(_each(page))
     page.keyboard.press("Control+.")
     expect(page.get_by_text("Submission 2 / 3")).to_be_visible()
     assert wrong == []
