@@ -130,20 +130,25 @@ NEW_PRIVILEGES = """
     return int(status["NoNewPrivs"]) == 0
 """
 TOGETHER = """
-    import os, time
-    ready = []
+    import os, socket
+    hogs = []
     for _ in range(3):
-        read_end, write_end = os.pipe()
+        ours, theirs = socket.socketpair()
         if os.fork() == 0:
             try:
                 hog = bytearray(90 << 20)
-                os.write(write_end, b"x")
-                time.sleep(10)
+                theirs.send(b"x")
+                theirs.recv(1)
+                theirs.send(b"x")
             finally:
                 os._exit(0)
-        os.close(write_end)
-        ready.append(read_end)
-    return all(os.read(r, 1) for r in ready)
+        theirs.close()
+        hogs.append(ours)
+    if not all(hog.recv(1) for hog in hogs):
+        return False
+    for hog in hogs:  # the first may have been killed to make room for the last: all have to live now
+        hog.send(b"x")
+    return all(hog.recv(1) for hog in hogs)
 """
 ENVIRONMENT = """
     import os
