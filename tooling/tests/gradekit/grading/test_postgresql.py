@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from gradekit.authoring.sync import pairs, sync
 from gradekit.course import Course
 from gradekit.grading.local import LocalGrader
 from nbgrader.api import Gradebook
@@ -81,3 +83,24 @@ def test_the_commands_work_on_it(course: Course) -> None:
     gradekit(course, "report")
     page = (course.root / "reports" / "ps1.html").read_text()
     assert "6.5" in page
+
+
+def test_regrading_takes_cells_out_and_in_and_a_dry_run_leaves_no_trace(course: Course, db_url: str) -> None:
+    """PostgreSQL, unlike SQLite here, refuses rows that point to rows that are gone."""
+    text = course.path("source", "ps1") / "warm-up.py"
+    content = text.read_text().replace('"grade_id": "test-root"', '"grade_id": "test-powers"')
+    text.write_text(content.replace("credit += root(x) == y", "credit += root(x) ** 2 == x"))
+    for stem in pairs(course):
+        assert not sync(stem).failed
+    preview = json.loads(gradekit(course, "regrade", "ps1", "--lower", "--dry-run", "--json"))
+    assert scores(course, "right") == FULL
+    result = json.loads(gradekit(course, "regrade", "ps1", "--lower", "--json"))
+    assert preview["students"] == result["students"]
+    assert {one["student"]: (one["before"], one["after"]) for one in result["students"]} == {
+        "right": (6.5, 6.5), "untouched": (0, 0)
+    }  # fmt: skip
+    assert scores(course, "right") == {"test-square": 2, "test-powers": 3, "reflect": None}
+    with Gradebook(db_url, course.course_id) as gradebook:
+        assert {cell.name for cell in gradebook.find_notebook("warm-up", "ps1").grade_cells} == set(
+            scores(course, "right")
+        )
