@@ -10,7 +10,7 @@ def squares(x):
         def loop(x):
             import time
 
-            time.sleep(0.05 if x.size < 200_000 else 0.2)
+            time.sleep(0.5)
             return rival(x)
 
         loop.slow = True
