@@ -74,6 +74,19 @@ class Garden:
         self.stale, self.under_way = set(), None
         return plan
 
+    def affords(self, step: Step, waiting: Iterable[Step]) -> bool:
+        """Whether there is time for a step, and after it for a plant of each test that none has been put to yet."""
+        price = canaries.cost(step.plant, self.took[step.test])
+        asked = self.rejected | self.held | self.stale | self.puzzling.keys()
+        due: dict[str, float] = {}
+        for other in waiting:
+            if other.plant and other.test not in asked:
+                first = canaries.cost(other.plant, self.took[other.test])
+                due[other.test] = min(first, due.get(other.test, first))
+        if step.plant and step.test not in asked and price <= due.get(step.test, price):
+            due.clear()  # it is this test's turn
+        return self.seconds + price + sum(due.values()) <= self.budget
+
     @property
     def held(self) -> set[str]:
         return {one.cell for one in self.evidence if one.holds}
@@ -106,7 +119,7 @@ class Planter:
         waiting = deque(steps)
         while waiting:
             step = waiting.popleft()
-            if step.test in garden.held | garden.stale or not self._affordable(step):
+            if step.test in garden.held | garden.stale or not garden.affords(step, waiting):
                 continue
             start, garden.under_way = time.monotonic(), step
             try:
@@ -116,11 +129,6 @@ class Planter:
             garden.under_way = None
         if undo := self.bed.undo():
             await self._run(new_code_cell(undo), 0, graded=False)
-
-    def _affordable(self, step: Step) -> bool:
-        took = self.garden.took
-        price = canaries.cost(step.plant, took) if step.plant else canaries.own_cost(took[step.test])
-        return self.garden.seconds + price <= self.garden.budget
 
     async def _take(self, step: Step) -> list[Step]:
         """Take one step; returns what it makes necessary."""

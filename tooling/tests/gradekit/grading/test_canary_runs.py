@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,9 +17,11 @@ import pytest
 from gradekit.authoring.canaries import ensure
 from gradekit.course import Course
 from gradekit.grading import execute
+from gradekit.grading.judge import Status, Verdict
 from gradekit.grading.local import LocalGrader
 from gradekit.grading.plan import RECORD
-from gradekit.integrity.canaries import Canaries, place
+from gradekit.grading.planting import Garden
+from gradekit.integrity.canaries import PLANT_S, Canaries, Plant, Step, place
 from gradekit.kernels import Limits
 from gradekit.kernels.manager import SandboxedKernelManager
 from nbgrader.apps.api import NbGraderAPI
@@ -224,6 +227,28 @@ def test_within_a_budget_most_of_the_time_is_the_notebook_s(
     grader.grade(course, "ps1", force=True)
     canaries = notebook_of(course, "right")["canaries"]
     assert canaries["planted"] == 0 and set(canaries["uncovered"]) == {"test-square", "test-root"}
+
+
+def test_dear_plants_wait_for_the_tests_that_have_had_none() -> None:
+    cheap = Plant("test-a", "a", "x -> y", "a = 1", ("a",), ("AssertionError",), 0.0, 0.1)
+    dear, other = replace(cheap, share=3.0), replace(cheap, test="test-b")
+    verdict = Verdict("test", Status.PASSED, 1.0, 1.0)
+    earned = dict.fromkeys(("test-a", "test-b"), (0, verdict, 1.0))
+    price = PLANT_S + 0.1
+
+    def affords(step: Step, *waiting: Step, spent: float = 0.0, asked: tuple[str, ...] = ()) -> bool:
+        garden = Garden([cheap, dear, other], earned, of=10, budget=1.0 + 2 * price)
+        garden.seconds, garden.rejected = spent, set(asked)
+        return garden.affords(step, waiting)
+
+    first, again, last, own = Step("test-a", cheap), Step("test-a", dear), Step("test-b", other), Step("test-a", None)
+    assert affords(own, first, last) and not affords(own, first, last, spent=0.01)
+    assert affords(own, last, spent=price, asked=("test-a",))
+    assert not affords(own, last, spent=price + 0.01, asked=("test-a",))
+    assert affords(own, spent=price + 0.01, asked=("test-a",)), "nobody waits"
+    assert not affords(again, first, last), "it costs more than there is"
+    assert affords(first, again, last, spent=1.0 + price), "its turn comes before that of another"
+    assert not affords(first, again, last, spent=1.01 + price)
 
 
 def test_canaries_of_another_version_are_not_planted(course: Course, grader: LocalGrader) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from gradekit.integrity.canaries import (
-    MESSAGES_S,
+    PLANT_S,
     STUB,
     Answer,
     Bed,
@@ -19,7 +19,6 @@ from gradekit.integrity.canaries import (
     choose,
     cost,
     digest_of,
-    own_cost,
     rejected,
 )
 
@@ -59,10 +58,10 @@ def test_no_choice_costs_more_than_the_budget(budget: float) -> None:
     took = {f"test-{n}": 0.05 * (n + 1) for n in range(8)}
     for _ in range(20):
         steps = choose(plants(8, 4), took, list(took), budget)
-        spent = sum(cost(s.plant, took) if s.plant else own_cost(took[s.test]) for s in steps)
+        spent = sum(cost(step.plant, took[step.test]) for step in steps)
         assert spent <= budget
         covered = {step.test for step in steps if step.plant}
-        cheapest = sorted(MESSAGES_S + 1.3 * took[test] * 0.1 for test in took)
+        cheapest = sorted(PLANT_S + took[test] * 0.1 for test in took)
         affordable = sum(sum(cheapest[: n + 1]) <= budget for n in range(8))
         assert len(covered) == affordable
         own = [step for step in steps if not step.plant]
