@@ -286,6 +286,10 @@ NOTICED = {
     "a frame of a running generator": (
         "def g():\n    yield me.gi_frame\ndef f(x):\n    global me\n    me = g()\n    next(me)\n    return 4", "frames"
     ),
+    "a caller further up, by a library": (
+        "from IPython.utils.frame import extract_module_locals as ask\ndef f(x):\n    ask(depth=1)\n    return 4", "frames"
+    ),
+    "a caller's name, by a library": ("import typing\ndef f(x):\n    typing._caller(1)\n    return 4", "frames"),
     "all objects": ("import gc\ndef f(x):\n    gc.get_objects()\n    return 4", "frames"),
     "referrers": ("import gc\ndef f(x):\n    gc.get_referrers(x)\n    return 4", "frames"),
     "memory": ("import ctypes\ndef f(x):\n    ctypes.string_at(id(x), 8)\n    return 4", "frames"),
