@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import statistics
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -38,6 +39,7 @@ class Garden:
         puzzling: test -> why plants have said nothing about it.
         stale: tests that do not pass a second time behind the last cell, whatever is planted.
         seconds: what has been spent on plants.
+        beside: what each plant took beside its test's share.
     """
 
     plants: Sequence[Plant]
@@ -51,6 +53,7 @@ class Garden:
     stale: set[str] = field(default_factory=set)
     planted: int = 0
     seconds: float = 0.0
+    beside: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.took = {test: seconds for test, (_, _, seconds) in self.earned.items()}
@@ -59,7 +62,7 @@ class Garden:
 
     def choose(self) -> list[Step]:
         """What to do behind the last cell."""
-        return canaries.choose(self.plants, self.took, self.full, self.budget)
+        return canaries.choose(self.plants, self.took, self.full, self.budget, self._plant_s)
 
     def again(self) -> dict[int, list[Step]]:
         """What to do in a kernel that runs the notebook once more: index of the cell behind which -> steps.
@@ -76,16 +79,32 @@ class Garden:
 
     def affords(self, step: Step, waiting: Iterable[Step]) -> bool:
         """Whether there is time for a step, and after it for a plant of each test that none has been put to yet."""
-        price = canaries.cost(step.plant, self.took[step.test])
+        price = self._cost(step)
         asked = self.rejected | self.held | self.stale | self.puzzling.keys()
         due: dict[str, float] = {}
         for other in waiting:
             if other.plant and other.test not in asked:
-                first = canaries.cost(other.plant, self.took[other.test])
+                first = self._cost(other)
                 due[other.test] = min(first, due.get(other.test, first))
         if step.plant and step.test not in asked and price <= due.get(step.test, price):
             due.clear()  # it is this test's turn
         return self.seconds + price + sum(due.values()) <= self.budget
+
+    def count(self, step: Step, seconds: float) -> None:
+        """Count a step, so that the next are priced by what plants cost in this notebook."""
+        self.seconds += seconds
+        if step.plant:
+            self.beside.append(seconds - canaries.cost(step.plant, self.took[step.test], beside=0.0))
+
+    def _cost(self, step: Step) -> float:
+        return canaries.cost(step.plant, self.took[step.test], self._plant_s)
+
+    @property
+    def _plant_s(self) -> float:
+        if self.beside:
+            return max(0.0, statistics.median(self.beside))
+        # However short a notebook is, one plant has to show what it costs.
+        return min(canaries.PLANT_S, self.budget / (2 * max(1, len(self.options))))
 
     @property
     def held(self) -> set[str]:
@@ -125,7 +144,7 @@ class Planter:
             try:
                 waiting += await self._take(step)
             finally:
-                garden.seconds += time.monotonic() - start
+                garden.count(step, time.monotonic() - start)
             garden.under_way = None
         if undo := self.bed.undo():
             await self._run(new_code_cell(undo), 0, graded=False)

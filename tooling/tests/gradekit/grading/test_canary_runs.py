@@ -251,6 +251,20 @@ def test_dear_plants_wait_for_the_tests_that_have_had_none() -> None:
     assert not affords(first, again, last, spent=1.01 + price)
 
 
+def test_a_short_notebook_learns_what_plants_cost() -> None:
+    plant = Plant("test-a", "a", "x -> y", "a = 1", ("a",), ("AssertionError",), 0.0, 0.1)
+    earned = {test: (0, Verdict(test, Status.PASSED, 1.0, 1.0), 0.002) for test in ("test-a", "test-b")}
+    garden = Garden([plant, replace(plant, test="test-b")], earned, of=0.16, budget=0.04)
+    first, second = (Step(test, replace(plant, test=test)) for test in ("test-a", "test-b"))
+    assert {step.test for step in garden.choose() if step.plant} == {"test-a", "test-b"}
+    assert garden.affords(first, [second])
+    garden.count(first, 0.019)
+    assert garden.affords(second, [])
+    garden.count(first, 0.03)
+    assert not garden.affords(second, [])
+    assert not Garden([plant], earned, of=0.16, budget=0.0).choose()
+
+
 def test_canaries_of_another_version_are_not_planted(course: Course, grader: LocalGrader) -> None:
     submit(course, "right", RIGHT)
     grader.grade(course, "ps1")
