@@ -103,7 +103,7 @@ class Garden:
     def _plant_s(self) -> float:
         if self.beside:
             return max(0.0, statistics.median(self.beside))
-        # However short a notebook is, one plant has to show what it costs.
+        # What is only supposed keeps no plant out of a short notebook.
         return min(canaries.PLANT_S, self.budget / (2 * max(1, len(self.options))))
 
     @property

@@ -22,7 +22,7 @@ KIND = "canary"
 #: foreseen, and all of them must stay under 30 %.
 SHARE = 0.25
 #: Seconds of a plant beside its test's, until some have been seen: the cells around it, and a failure put into words.
-#: So the median of 20 labs; a notebook without torch takes a half or less.
+#: So the median of 20 labs.
 PLANT_S = 0.06
 
 
@@ -152,7 +152,7 @@ class Step:
 
 
 def choose(
-    plants: Sequence[Plant], passed: Mapping[str, float], full: Collection[str], budget: float, beside: float = PLANT_S
+    plants: Sequence[Plant], passed: Mapping[str, float], full: Collection[str], budget: float, beside: float
 ) -> list[Step]:
     """What to do within a budget, in an order of its own.
 
@@ -214,8 +214,12 @@ def usable(plants: Sequence[Plant], passed: Collection[str], full: Collection[st
     return found
 
 
-def cost(plant: Plant | None, seconds: float, beside: float = PLANT_S) -> float:
-    """The seconds that a plant will take, or None, the student's own answer, where its test took ``seconds``."""
+def cost(plant: Plant | None, seconds: float, beside: float) -> float:
+    """The seconds that a plant will take, or None, the student's own answer, where its test took ``seconds``.
+
+    Args:
+        beside: seconds of a plant beside its test's.
+    """
     return beside + seconds * (plant.share + plant.shadowed) if plant else seconds
 
 

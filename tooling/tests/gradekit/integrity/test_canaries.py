@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from gradekit.integrity.canaries import (
-    PLANT_S,
     STUB,
     Answer,
     Bed,
@@ -24,6 +23,9 @@ from gradekit.integrity.canaries import (
 
 WRONG = Plant("test-a", "a", "x -> y", "def a(x):\n    return x + 1", ("a",), ("AssertionError",), 0.0, 0.5)
 EMPTY = replace(WRONG, what=STUB, source="def a(x):\n    raise NotImplementedError()", errors=("NotImplementedError",))
+
+
+BESIDE = 0.0625  # sums of binary fractions are exact, and may just fill a budget
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def test_what_an_answer_means(plant: Plant, answer: Answer, meaning: bool | None
 
 def plants(tests: int, kinds: int) -> list[Plant]:
     return [
-        replace(EMPTY if not kind else WRONG, test=f"test-{n}", source=f"{n} {kind}", share=0.1 + kind)
+        replace(EMPTY if not kind else WRONG, test=f"test-{n}", source=f"{n} {kind}", share=0.125 + kind)
         for n in range(tests)
         for kind in range(kinds)
     ]
@@ -55,13 +57,13 @@ def plants(tests: int, kinds: int) -> list[Plant]:
 
 @pytest.mark.parametrize("budget", [0.0, 0.02, 0.2, 1.0, 5.0, math.inf])
 def test_no_choice_costs_more_than_the_budget(budget: float) -> None:
-    took = {f"test-{n}": 0.05 * (n + 1) for n in range(8)}
+    took = {f"test-{n}": 0.0625 * (n + 1) for n in range(8)}
     for _ in range(20):
-        steps = choose(plants(8, 4), took, list(took), budget)
-        spent = sum(cost(step.plant, took[step.test]) for step in steps)
+        steps = choose(plants(8, 4), took, list(took), budget, BESIDE)
+        spent = sum(cost(step.plant, took[step.test], BESIDE) for step in steps)
         assert spent <= budget
         covered = {step.test for step in steps if step.plant}
-        cheapest = sorted(PLANT_S + took[test] * 0.1 for test in took)
+        cheapest = sorted(BESIDE + took[test] * 0.125 for test in took)
         affordable = sum(sum(cheapest[: n + 1]) <= budget for n in range(8))
         assert len(covered) == affordable
         own = [step for step in steps if not step.plant]
@@ -70,7 +72,7 @@ def test_no_choice_costs_more_than_the_budget(budget: float) -> None:
 
 def test_the_choice_cannot_be_foretold() -> None:
     took = {f"test-{n}": 0.1 for n in range(5)}
-    drawn = [choose(plants(5, 5), took, list(took), 3.0) for _ in range(12)]
+    drawn = [choose(plants(5, 5), took, list(took), 3.0, BESIDE) for _ in range(12)]
     assert len({tuple((s.test, s.plant.source if s.plant else "") for s in steps) for steps in drawn}) == 12
     assert len({len(steps) for steps in drawn}) > 1
     assert any(step.plant is None for steps in drawn for step in steps)
@@ -79,7 +81,7 @@ def test_the_choice_cannot_be_foretold() -> None:
 def test_a_mutant_is_planted_only_where_what_it_rests_on_is_right() -> None:
     resting = replace(WRONG, needs=("test-b",))
     for full, sources in (([], {EMPTY.source}), (["test-b"], {EMPTY.source, WRONG.source})):
-        steps = [step for _ in range(40) for step in choose([resting, EMPTY], {"test-a": 0.1}, full, 9)]
+        steps = [step for _ in range(40) for step in choose([resting, EMPTY], {"test-a": 0.1}, full, 9, BESIDE)]
         assert {step.plant.source for step in steps if step.plant} == sources
 
 
