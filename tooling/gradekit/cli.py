@@ -99,21 +99,28 @@ def new(
 @app.command()
 def answers(
     lab: Annotated[str, typer.Argument(help="A lab, by name or by an id such as 1.3.1.")],
+    rounds: Annotated[
+        int, typer.Option(min=0, help="Run each test so many times more, with other fresh inputs, to find luck.")
+    ] = 0,
     course_dir: CourseDir = Path("."),
     as_json: Json = False,
 ) -> None:
     """Grade a lab's answer bank: what each answer earns for each graded cell, and what it must."""
-    from gradekit.authoring.answer_runs import run_bank
+    from gradekit.authoring.answer_runs import TEST_S, run_bank
     from gradekit.authoring.show import answers_json, answers_table
 
     course = Course.open(course_dir)
-    runs = run_bank(course, course.lab(lab))
+    runs = run_bank(course, course.lab(lab), rounds=rounds)
     if not runs:
         raise CourseError(f"'{lab}' has no answer bank yet.")
     if as_json:
         print(dump_json(answers_json(runs)))
     else:
         console.print(answers_table(runs))
+        if rounds:
+            ran, where = min((len(said), f"{t} with {r.answer.name}") for r in runs for t, said in r.rounds.items())
+            line = f"Rounds: {rounds}, or what {TEST_S:g} s allow, at least {ran} ({where})."
+            console.print(line, highlight=False, soft_wrap=True)
         for run in runs:
             for grade_id, surprise in run.surprises.items():
                 errors.print(f"{run.answer.path}: {grade_id} {surprise}", style="red", soft_wrap=True, markup=False)

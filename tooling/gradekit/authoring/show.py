@@ -26,6 +26,8 @@ def answers_table(runs: Sequence[AnswerRun]) -> Table:
                 row.append("[yellow]not here[/]")
             elif verdict.score != want:
                 row.append(f"[red]{verdict.score:g}, not {want:g}[/]")
+            elif others := run.others(grade_id):
+                row.append(f"[red]not {want:g} in {len(others)} of {len(run.rounds[grade_id])}[/]")
             else:
                 row.append(f"{verdict.score:g}" if want == verdict.points else f"[dim]{verdict.score:g}[/]")
         table.add_row(run.answer.name, *row, f"{run.seconds:.2f}", f"{run.peak / 1e6:.0f}")
@@ -43,7 +45,13 @@ def answers_json(runs: Sequence[AnswerRun]) -> list[dict]:
             "peak_bytes": run.peak,
             "ended": run.ended,
             "tests": {
-                grade_id: {"expected": run.expected[grade_id], "got": verdict.score, "reason": verdict.reason}
+                grade_id: {
+                    "expected": run.expected[grade_id],
+                    "got": verdict.score,
+                    "reason": verdict.reason,
+                    "rounds": len(run.rounds.get(grade_id, ())),
+                    "other_rounds": run.others(grade_id),
+                }
                 for grade_id, verdict in run.got.items()
             },
             "surprises": run.surprises,

@@ -14,6 +14,7 @@ from gradekit.authoring.answers import Answer
 from gradekit.authoring.dependencies import Graph
 from gradekit.authoring.release import released
 from gradekit.authoring.replay import Variant, replay
+from gradekit.authoring.rounds import known_seeds
 from gradekit.authoring.run import Execution, in_kernel
 from gradekit.course import Cell, Course, Lab, Role
 from gradekit.kernels import ForkServer
@@ -120,13 +121,16 @@ class Subject:
                     variants.update({variant.name: variant for variant in gate.variants(self)})
                 except Exception:
                     continue  # its check meets the same error, and reports it
+        setup = [f"__import__({name!r});" for name in self.libraries]
+        if any("secret_seed" in cell.source for cell in self.lab.cells):
+            setup.append(known_seeds())  # a lab passes its gates each time or never: luck is for `gradekit answers`
         trunk, runs = replay(
             self.course,
             self.lab,
             self.reference,
             list(variants.values()),
             jobs=self.jobs,
-            setup=[f"__import__({name!r});" for name in self.libraries],
+            setup=setup,
             cells=self.graph.core,
         )
         return {"reference": trunk, **runs}
