@@ -649,11 +649,12 @@ def test_unit_shares() -> None:
     for k in range(rng.randrange(3, 7)):
         start, length, edge = 2000 * k, rng.randrange(800, 1500), 2000 * k
         events.append(mark("step", start, length, k % 2))
-        for name in rng.choices(["data", "forward", "backward", "hooks"], k=rng.randrange(1, 5)):
+        for name in rng.choices(["data", "forward", "backward", "hooks"], k=rng.randrange(2, 5)):
             size = rng.randrange(50, 150)
             events += [mark(name, edge, size, k % 2), mark("inner", edge + 1, 9, k % 2), op("mm", edge + 20, 25, k % 2)]
             events += [op("mm", edge + 22, 9, k % 2), op("mm", start + length + 50, 60, k % 2), op("mm", edge, 90, 3)]
-            want[name], covered, edge = want[name] + size, covered + 25, edge + size + rng.randrange(2) * 10
+            # In every other step a phase starts where the last one ended.
+            want[name], covered, edge = want[name] + size, covered + 25, edge + size + k % 2 * 10
         whole += length
     rng.shuffle(events)
     want = {name: time / whole for name, time in want.items()}
@@ -816,7 +817,8 @@ def test_unit_diagnose() -> None:
         return read_events(scratch("hidden.json"))
     rng, every = random.Random(checking.secret_seed()), ("sync", "preprocessing", "rows", "float64", "copies", "constant")
     for name in every:
-        sizes = {"rows": rng.randrange(9, 25), "features": rng.randrange(4, 20), "seed": rng.randrange(99)}
+        rows = 9 if name == "rows" else rng.randrange(9, 25)  # 9 are the fewest that are a finding
+        sizes = {"rows": rows, "features": rng.randrange(4, 20), "seed": rng.randrange(99)}
         found = diagnose(trace((name,), rng.randrange(1, 4), **sizes))
         checking.equal(set(found), {name}, what="findings")
         want = {"sync": 1.0, "rows": float(sizes["rows"]), "float64": 2.0, "copies": 2.0, "constant": 1.0}
@@ -959,6 +961,10 @@ def test_unit_prepare() -> None:
     # hint: an empty batch is a batch; which shape does it have?
     one = torch.ones(4, dtype=torch.float64)
     checking.equal(fast_prepare(torch.ones(0, 4).double(), one, one), torch.ones(0, 4), what="fast_prepare of 0 samples")
+    # check: readings far out, on both sides
+    # hint: what is the largest value that may come out, and what the smallest?
+    far = torch.tensor([[9.0, -9.0]]).double()
+    checking.equal(fast_prepare(far, one[:2], one[:2]), torch.tensor([[3.0, -3.0]]), what="fast_prepare of 9 and -9")
     ### END HIDDEN TESTS
 
 

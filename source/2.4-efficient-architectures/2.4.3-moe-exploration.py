@@ -1165,8 +1165,8 @@ def check_ablation(family: str, seed: int, layer: int, token: int, k: int) -> No
         with without_expert(model, layer, expert):
             got = block(x)
     what = f"{family}, MoE layer {layer} without expert {expert}, k = {k} of 4"
-    # Weights are float32: quotients of 1e-7, times outputs of some hundred.
-    checking.close(got, want, rtol=1e-5, atol=1e-5 * whole.abs().max().item(), what=what,
+    # Weights are float32, and what is left of them may be a small difference; a mistake moves outputs by tenths.
+    checking.close(got, want, rtol=1e-3, atol=1e-3 * whole.abs().max().item(), what=what,
                    hint="the sum of a token's weights stays; print weights before and after")
     checking.equal(block(x).detach(), whole, what=f"the layer afterwards, {what}")
     checking.equal(hooks_of(model), 0, what="hooks afterwards")

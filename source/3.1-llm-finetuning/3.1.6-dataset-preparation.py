@@ -853,6 +853,8 @@ def test_unit_data_pack():
     check(draw_examples(seed, 40, 17), 17, "40 examples in rows of 17")
     check(draw_examples(seed + 1, 9, 5), 64, "nine examples in one row")
     check([{"input_ids": [k] * 4, "labels": [-100] * 4} for k in range(5)], 8, "five of one length")
+    # The first row with room, not the fullest: in random draws the two mostly fill alike.
+    check([{"input_ids": [k] * k, "labels": [k] * k} for k in (7, 5, 4, 1)], 10, "lengths 7, 5, 4 and 1 in rows of 10")
     check([], 8, "no examples")
     # check: examples that are empty or too long
     # hint: refuse them before anything is placed.
@@ -960,8 +962,8 @@ def test_unit_data_mask():
         together = model(input_ids=ids, position_ids=places, attention_mask=attention_mask(segments)).logits[0]
         for number, text in enumerate(texts, 1):
             alone = model(input_ids=torch.tensor([text])).logits[0]
-            # float64 through two blocks: a few thousand roundings of 1e-16 of logits of size 1.
-            checking.close(together[segments[0] == number], alone, rtol=1e-9, atol=1e-9, what=f"logits of part {number}")
+            # float64, but Llama's norms round to float32: a value between two may fall to either, 1e-7 in the logits.
+            checking.close(together[segments[0] == number], alone, rtol=0, atol=1e-6, what=f"logits of part {number}")
     ### END HIDDEN TESTS
 
 

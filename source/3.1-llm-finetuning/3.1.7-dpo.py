@@ -439,12 +439,14 @@ def test_unit_dpo_logps_numbers():
     # hint: exp(1000) overflows; torch has a function that never takes it.
     huge, ids, mask = draw_batch(checking.secret_seed(), 4, 8, 6, scale=1e4)
     huge = huge.float()
+    ids[0, 1], mask[0, 1] = huge[0, 0].argmin(), 1  # an unlikely token counts, whatever was drawn
     # Differences of logits up to 1e5 that were rounded to float32: 7 * 1e5 * 2**-23.
     checking.close(sequence_logps(huge, ids, mask), token_loop(huge.double(), ids, mask).float(), rtol=1e-6, atol=0.1,
                    what="sums of huge logits")
     # check: the gradient
     # hint: the result must stay connected to the logits: no detach, no .item(), no new tensor from numbers.
     logits, ids, mask = draw_batch(checking.secret_seed(), 3, 5, 4)
+    mask[0, 1] = 1  # a token counts, whatever was drawn
     weights = draw(5, 3)
     (grad,) = torch.autograd.grad((sequence_logps(logits.requires_grad_(), ids, mask) * weights).sum(), logits)
     onehot = nn.functional.one_hot(ids[:, 1:], 4) - torch.softmax(logits.detach()[:, :-1], dim=2)
@@ -612,8 +614,8 @@ def check_loss(logps: Sequence[Tensor], beta: float, epsilon: float, what: str) 
     """Hold dpo_loss against the formula; returns the loss."""
     got = dpo_loss(*logps, beta, epsilon) if epsilon else dpo_loss(*logps, beta)
     want = by_hand(logps, lambda d: (1 - epsilon) * softplus(-beta * d) + epsilon * softplus(beta * d))
-    # float64: a few roundings of values below 1e4, of 1.1e-16 relative each.
-    checking.close(got.detach(), torch.tensor(want, dtype=torch.float64), rtol=1e-12, atol=1e-12, what=what)
+    # float64: roundings of 1.1e-16; torch's softplus goes over to a straight line at 20, which is off by 2.1e-9.
+    checking.close(got.detach(), torch.tensor(want, dtype=torch.float64), rtol=1e-12, atol=3e-9, what=what)
     return got
 
 
@@ -1353,7 +1355,7 @@ def test_unit_dpo_module():
         seed = checking.secret_seed() % 10**6
         pairs = tiny.preferences(5, seed, longer="chosen") + tiny.preferences(2, seed + 1)
         check_trl(seed, pairs, 0.1, "sigmoid")
-        check_trl(seed, pairs, 0.2, "ipo")
+        check_trl(seed, pairs, 2.0, "ipo")  # a target of 1/4, beside which the differences between pairs show
         check_trl(seed, pairs[:1], 0.4, "aot", label_smoothing=0.2)  # of a single pair, aot is smoothed DPO
         ### END HIDDEN TESTS
     with credit.check("training makes it prefer", points=2, hint="follow loss and accuracy through the steps"):

@@ -398,11 +398,11 @@ def test_unit_simpo_loss():
         got = simpo_loss(*policy, beta, gamma)
         z = [beta * (win - lose) - gamma for win, lose in zip(*(t.tolist() for t in averages), strict=True)]
         want = torch.tensor(math.fsum(softplus(-v) for v in z) / len(z), dtype=torch.float64)
-        # float64: a few roundings of values below 1e5, of 1.1e-16 relative each.
-        checking.close(got.detach(), want, rtol=1e-12, atol=1e-12, what=what, hint="beta * difference - gamma")
+        # float64: roundings of 1.1e-16; torch's softplus goes over to a straight line at 20, which is off by 2.1e-9.
+        checking.close(got.detach(), want, rtol=1e-12, atol=3e-9, what=what, hint="beta * difference - gamma")
         pull = torch.tensor([-beta / (1 + math.exp(min(v, 700.0))) / len(z) for v in z], dtype=torch.float64)
         for mine, theirs in zip(torch.autograd.grad(got, policy), (pull, -pull), strict=True):
-            checking.close(mine, theirs, rtol=1e-9, atol=1e-12, what=f"gradient of {what}")
+            checking.close(mine, theirs, rtol=3e-9, atol=1e-12, what=f"gradient of {what}")
 
     check(draw_averages(0, 4), 2.0, 1.0, "four pairs, beta 2, gamma 1")
     check(draw_averages(1, 3), 2.5, 0.0, "three pairs without a margin")
@@ -415,7 +415,9 @@ def test_unit_simpo_loss():
         check(draw_averages(seed + number, 1 + 10 * number), beta, gamma, f"beta {beta}, gamma {gamma}")
     # check: differences of hundreds
     # hint: log(sigmoid(-1000)) is not -inf.
-    check(draw_averages(seed, 6, scale=300.0), 10.0, 2.0, "large differences")
+    chosen, rejected = draw_averages(seed, 6, scale=300.0)
+    chosen[0] = rejected[0] - 200  # one is far behind, whatever was drawn
+    check((chosen, rejected), 10.0, 2.0, "large differences")
     # check: a beta that is not above 0
     # hint: 0 itself is refused too.
     for beta in (0.0, -1.0):
@@ -1137,7 +1139,7 @@ def test_unit_simpo_module():
         seed = checking.secret_seed() % 10**6
         pairs = tiny.preferences(5, seed, longer="chosen") + tiny.preferences(2, seed + 1)
         check_trl(seed, pairs, "simpo", beta=3.5, simpo_gamma=1.2)
-        check_trl(seed, pairs, "orpo", beta=0.4)
+        check_trl(seed, pairs, "orpo", beta=5.0)  # so large that the odds show beside the cross-entropy
         ### END HIDDEN TESTS
     with credit.check("both make it prefer", points=2, hint="follow loss and accuracy through the steps"):
         batches = [collate(tiny.preferences(8, seed=k)) for k in range(30)]
