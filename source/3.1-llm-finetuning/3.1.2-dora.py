@@ -276,7 +276,8 @@ def test_unit_dora_decompose():
     # check: other shapes, tiny and large rows
     # hint: compare the shape of your magnitude with d_out for a matrix that is not square
     draw = torch.Generator().manual_seed(checking.secret_seed())
-    for shape, scale in [((5, 67), 1.0), ((31, 2), 1e-6), ((1, 1), 1e6), ((64, 63), 3.0), ((0, 4), 1.0)]:
+    # Rows of 1e-8: an epsilon of 1e-12 beside the norm shows, whatever was drawn.
+    for shape, scale in [((5, 67), 1.0), ((31, 2), 1e-8), ((1, 1), 1e6), ((64, 63), 3.0), ((0, 4), 1.0)]:
         check(scale * torch.randn(shape, generator=draw), f"a {shape} matrix of size {scale}")
     # check: a matrix that is not contiguous
     # hint: does the result depend on how the matrix lies in memory?
@@ -387,7 +388,7 @@ def test_unit_dora_factor():
     # check: other shapes and scalings
     # hint: compute one row by hand; are W, the scaling and both factors in it?
     seed = checking.secret_seed()
-    cases |= {"31 rows": parts(seed, 64, 31, 8, 2.0), "a negative scaling": parts(seed + 1, 1, 3, 1, -1.0)}
+    cases |= {"31 rows": parts(seed, 64, 31, 8, 2.0), "a negative scaling": parts(seed + 1, 3, 2, 1, -1.0)}
     # check: a row that the update cancels, to zero
     # hint: 0 / 0 is NaN; what does the docstring say of a norm of 0?
     zero = cases["a row of zeros"] = parts(seed + 2, 5, 4, 1, 0.5)
@@ -911,6 +912,11 @@ def test_unit_dora_one_step():
 
     check_lora(0, 1, 6, 4, 2, 1.5, 0.1)
     check_linear(1, 5, 3, 4, 0.1)
+    pair = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
+    for layer in pair:
+        layer.weight.data.fill_(1)
+    # 1 - (1 - 0.1)**2 in float32; a step up gives 1.1**2 - 1 = 0.21, where one layer alone gives the same.
+    checking.close(one_step(pair, torch.ones(1, 1), torch.ones(1, 1), 0.1), 0.19, rtol=1e-5, atol=0, what="two layers in a row")
     ### BEGIN HIDDEN TESTS
     # check: LoRA layers of other ranks, scalings and learning rates
     # hint: compute the step by hand for one token and rank 1
@@ -1433,7 +1439,10 @@ def test_unit_dora_compare():
         for n in (2, 5, 9):
             first = {s: chance.randrange(10) / 10 for s in range(n)}
             second = {s: chance.randrange(10) / 10 for s in reversed(range(n))}
+            first[0], second[0], second[1] = 0.1, 0.8, first[1]  # two differences differ, whatever was drawn
             check_compare(first, second)
+        # 0.1 + 0.2 - 0.3 is not 0: without room for rounding two of ten ties are lost.
+        check_compare({0: 0.0, 1: 0.0, 2: 0.3, 3: 0.0}, {0: 0.1, 1: 0.2, 2: 0.0, 3: 0.4})
         # check: a second method that is always worse
         # hint: the test looks at both tails
         check_compare(dict.fromkeys(range(6), 0.9), {s: 0.1 * s for s in range(6)})

@@ -886,15 +886,19 @@ def test_unit_sft_run():
         assert sum(lengths[:3]) <= tokens[0] <= sum(lengths[-3:]), f"the first step saw {tokens[0]:g} tokens, not 3 texts"
         # check: the same seed, the same run
         # hint: adapters are drawn when the trainer is made: what is seeded before that?
-        three = [fine_tune(model, data, steps=3, warmup=1, seed=s, **settings)[1][2]["loss"] for s in (seed, seed, seed + 1)]
-        assert three[0] == three[1] != three[2], f"losses with one seed twice and with another: {three}"
+        # The trained numbers, 2,048 of them: one loss of two seeds can agree by chance, or differ by a rounding alone.
+        runs = [fine_tune(model, data, steps=3, warmup=1, seed=s, **settings)[0] for s in (seed, seed, seed + 1)]
+        first, again, other = (torch.cat([p.detach().flatten() for p in run.parameters() if p.requires_grad]) for run in runs)
+        assert torch.equal(first, again), "the same seed twice gave two different adapters"
+        assert (first - other).abs().max() > 0.1, "another seed gave the same adapters"
         ### END HIDDEN TESTS
     with credit.check("noise only where it was ordered", points=2, hint="neftune_noise_alpha; seed"):
         losses = {noise: [e["loss"] for e in check_run(model, rows(8, 2), f"noise {noise}", steps=2, warmup=1, noise=noise,
                                                        **settings)[1]] for noise in (None, 30.0)}
         own = answer_loss(model, rows(8, 2))
         checking.close(losses[None][0], own, rtol=2e-5, atol=0, what="first loss without noise")
-        assert abs(losses[30.0][0] - own) > 1e-4 * own, "with noise the first loss is the one without"
+        # The rate of step 0 is 0: both losses are draws of noise on one model, of which one may come near the loss without.
+        assert any(abs(loss - own) > 2e-5 * own for loss in losses[30.0]), "with noise the losses are those without"
     return credit.total()
 
 

@@ -495,7 +495,8 @@ def test_unit_qlora_dequantize():
     # hint: where is the filling cut off, and when is the dtype changed?
     seed = checking.secret_seed()
     check(seed, (1,), 2, torch.float32, "one value")
-    check(seed + 1, (5, 2, 3), 16, torch.bfloat16, "three dimensions in bfloat16")
+    # 300 values: among 30, early rounding changed none in 1 of 100 draws.
+    check(seed + 1, (5, 20, 3), 16, torch.bfloat16, "three dimensions in bfloat16")
     check(seed + 2, (70,), 64, torch.float64, "70 values in float64")
     # check: there and back again
     # hint: no value may be further from what it was than half the widest gap of the book times the scale.
@@ -632,7 +633,8 @@ def test_unit_qlora_scales():
         checking.close(got.mean, absmax.double().mean().float(), rtol=1e-5, atol=0, what=f"mean of {what}")
         centred = absmax - got.mean
         want = torch.stack([part.abs().max() / 127 for part in centred.split(group)])
-        checking.close(got.factors, want, rtol=1e-6, atol=0, what=f"factors of {what}", hint="one for each group; 127 steps")
+        # The mean may be rounded before it is taken off, or after: 2**-23 / 127 = 1e-9, much of a group of one near the mean.
+        checking.close(got.factors, want, rtol=1e-6, atol=4e-9, what=f"factors of {what}", hint="one for each group; 127 steps")
         exact = centred.double() / want.double().repeat_interleave(group)[:count]
         checking.equal((got.codes.dtype, tuple(got.codes.shape)), (torch.int8, (count,)), what=f"codes of {what}")
         # The nearest whole number is within a half; a rounding of the quotient adds 127 * 2**-22.
