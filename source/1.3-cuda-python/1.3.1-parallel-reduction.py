@@ -1272,10 +1272,10 @@ insight.run(barriers_of_both, needs="Exercises 6 and 8")  # barriers in each blo
 # %% [markdown]
 # ### Systems insight 3 of 3: the whole staircase, measured
 #
-# *Checkpoint:* the same 32,768 numbers, summed by five of your kernels. *Predict:* which has the smallest rounding error, and which bound is the tightest? In the simulator, expect the clock to say something about NumPy on your CPU and nothing about GPUs.
+# *Checkpoint:* the same 16,384 numbers, summed by five of your kernels. *Predict:* which has the smallest rounding error, and which bound is the tightest? In the simulator, expect the clock to say something about NumPy on your CPU and nothing about GPUs.
 
 # %%
-def step(kernel, grid, slots, additions, n=2**15, threads=256):
+def step(kernel, grid, slots, additions, n=2**14, threads=256):
     """Time, error and your bound of one kernel; an element passes through `additions` additions at most."""
     x = numbers(n, seed=8)
     out, _ = launch(kernel, x, grid, threads, out=np.zeros(slots, np.float32))
@@ -1288,8 +1288,8 @@ def step(kernel, grid, slots, additions, n=2**15, threads=256):
 # %%
 def staircase():
     plans = (
-        (atomic_sum, 128, 1, 2**15), (shared_sum, 128, 128, 8), (sequential_sum, 128, 128, 8),
-        (grid_stride_sum, 16, 16, 8 + 8), (shuffle_sum, 16, 16, 8 + 10),
+        (atomic_sum, 64, 1, 2**14), (shared_sum, 64, 64, 8), (sequential_sum, 64, 64, 8),
+        (grid_stride_sum, 8, 8, 8 + 8), (shuffle_sum, 8, 8, 8 + 10),
     )
     return {plan[0].py_func.__name__: step(*plan) for plan in plans}
 
