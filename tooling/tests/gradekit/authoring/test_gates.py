@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,8 @@ import pytest
 from gradekit.authoring import check as checking
 from gradekit.authoring.check import State, check_lab
 from gradekit.authoring.gates import GATES
-from gradekit.authoring.gates.subject import Gate
+from gradekit.authoring.gates.subject import Gate, Subject
+from gradekit.authoring.run import Execution
 from gradekit.course import Course
 
 LAB = "0.1.1-axpy"
@@ -99,6 +101,24 @@ def test_a_gate_flags_its_defect(
         monkeypatch.setattr("gradekit.authoring.gates.cost.PEAK_BYTES", 0.3e9)
     faults = _faults(broken(replace), number)
     assert any(message in fault for fault in faults), faults
+
+
+@pytest.mark.parametrize(("first", "wanted"), [(11.0, 2), (0.1, 1)])
+def test_a_cell_that_is_slow_once_is_not_slow(
+    course: Course, monkeypatch: pytest.MonkeyPatch, first: float, wanted: int
+) -> None:
+    runs: list[Execution] = []
+
+    def run(self: Subject) -> Execution:
+        runs.append(own(self))
+        if len(runs) == 1:
+            index = next(iter(runs[0].seconds))
+            runs[0] = dataclasses.replace(runs[0], seconds={**runs[0].seconds, index: first})
+        return runs[-1]
+
+    own = Subject.run_in_kernel
+    monkeypatch.setattr(Subject, "run_in_kernel", run)
+    assert _faults(course, 8) == [] and len(runs) == wanted
 
 
 @pytest.mark.parametrize(
