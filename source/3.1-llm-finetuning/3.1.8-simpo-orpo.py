@@ -1187,7 +1187,7 @@ base_model = indifferent_model()
 
 
 # %%
-def said(model, seed=7, prompts=120):
+def said(model, seed=7, prompts=80):
     """Share of samples in English word order, and their mean length in tokens."""
     pairs = tiny.preferences(prompts, seed=seed)
     texts = ["<bos>" + p["prompt"] for p in pairs]
