@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyterlabpage import wait_for_kernel
 from playwright.sync_api import Browser, Page, expect
 from runninghub import free_ports, wait_for_page
 from smallcourse import LAB, MODULE, small_course
@@ -106,6 +107,7 @@ def test_an_edit_in_jupyterlab_is_synced_and_released(browser: Browser, desk: De
     first_code = page.locator(".jp-CodeCell").first
     append_to_first_cell(page, "Bring a calculator.")
     first_code.locator(".cm-content").click()
+    wait_for_kernel(page)
     page.keyboard.press("Shift+Enter")
     expect(first_code.locator(".jp-OutputArea-output").first).to_contain_text("Kernels run on", timeout=120_000)
     save(page, desk, "Bring a calculator.")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from jupyterlabpage import wait_for_kernel
 from nbgrader.api import Gradebook
 from playwright.sync_api import Browser, Page, expect
 from runninghub import Department, Person, department, running_hub
@@ -105,6 +106,7 @@ def do_exercise(page: Page) -> None:
     cell.locator(".cm-content").click()
     page.keyboard.press("Control+a")
     page.keyboard.insert_text(ANSWER)
+    wait_for_kernel(page)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Above Selected Cell").click()
     cell.locator(".cm-content").click()
@@ -170,6 +172,7 @@ def test_a_student_reaches_neither_the_course_nor_another_s_work(browser: Browse
     page.get_by_role("menuitem", name="File", exact=True).wait_for()
     page.goto(f"{campus.url}/user/{ada.name}/lab/tree/{notebook_of(ada, attempts)}?reset")  # no tab from before
     page.locator(".jp-CodeCell", has_text="def attempt(").locator(".cm-content").click()
+    wait_for_kernel(page)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     output = page.locator(".jp-OutputArea-output", has_text="the hub's database").first
