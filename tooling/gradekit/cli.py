@@ -117,9 +117,9 @@ def answers(
         print(dump_json(answers_json(runs)))
     else:
         console.print(answers_table(runs))
-        if rounds:
-            ran, where = min((len(said), f"{t} with {r.answer.name}") for r in runs for t, said in r.rounds.items())
-            line = f"Rounds: {rounds}, or what {TEST_S:g} s allow, at least {ran} ({where})."
+        if ran := [(len(said), f"{test} with {run.answer.name}") for run in runs for test, said in run.rounds.items()]:
+            fewest, where = min(ran)
+            line = f"Rounds: {rounds}, or what {TEST_S:g} s allow, at least {fewest} ({where})."
             console.print(line, highlight=False, soft_wrap=True)
         for run in runs:
             for grade_id, surprise in run.surprises.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from gradekit.authoring.answer_runs import run_bank
@@ -69,7 +68,7 @@ def test_a_surprise_names_the_rounds(drawn: Course) -> None:
     assert said == f"earns 2, expected 0, in {sum(ZEROS)} of {ROUNDS} rounds, first in round {first}"
 
 
-def test_rounds_on_the_command_line(drawn: Course, tmp_path: Path) -> None:
+def test_rounds_on_the_command_line(drawn: Course) -> None:
     done = CliRunner().invoke(app, ["answers", "0.1.1", "--rounds", "8", "--course-dir", str(drawn.root)])
     assert done.exit_code == 1
     assert "Rounds: 8, or what 2 s allow, at least 8 (" in done.stdout
